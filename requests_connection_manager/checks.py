@@ -1,0 +1,153 @@
+"""What a setting may be: each check returns the value in its final form, or says what is wrong."""
+
+from __future__ import annotations
+
+import math
+import ssl
+from collections.abc import Callable, Iterable
+from numbers import Integral, Real
+from typing import Any
+
+from urllib3.util.retry import Retry
+
+from .exceptions import ConfigurationError
+
+Check = Callable[[str, Any], Any]
+
+
+def _impossible(name: str, value: object, expected: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{name}={value!r} is impossible: it must be {expected}.", field=name, value=value
+    )
+
+
+def _is_number(value: object) -> bool:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int beyond every float
+        return False
+
+
+def number(lowest: float, *, above: bool = False, highest: float = math.inf) -> Check:
+    words = f"a number {'above' if above else 'of at least'} {lowest:g}"
+    if highest < math.inf:
+        words += f" and at most {highest:g}"
+
+    def check(name: str, value: Any) -> Any:
+        if not _is_number(value) or not lowest <= value <= highest or (above and value == lowest):
+            raise _impossible(name, value, words)
+        return value
+
+    return check
+
+
+def count(lowest: int) -> Check:
+    def check(name: str, value: Any) -> int:
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < lowest:
+            raise _impossible(name, value, f"a whole number of at least {lowest}")
+        return int(value)
+
+    return check
+
+
+def or_none(inner: Check, meaning: str) -> Check:
+    def check(name: str, value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            return inner(name, value)
+        except ConfigurationError as error:
+            text = str(error).removesuffix(".")
+            raise ConfigurationError(
+                f"{text}, or None: {meaning}.", field=name, value=value
+            ) from None
+
+    return check
+
+
+def boolean(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _impossible(name, value, "True or False")
+    return value
+
+
+def seconds(name: str, value: Any) -> Any:
+    return number(0, above=True)(name, value)
+
+
+def timeout(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    is_pair = isinstance(value, (tuple, list)) and len(value) == 2
+    halves = tuple(value) if is_pair else (value,)
+    if all(half is None or (_is_number(half) and half > 0) for half in halves):
+        return halves if is_pair else value
+    raise _impossible(
+        name,
+        value,
+        "a number of seconds above 0, a (connect, read) pair of them, or None: no limit",
+    )
+
+
+def max_retries(name: str, value: Any) -> int | Retry:
+    if isinstance(value, Retry):
+        return value
+    if value is False:  # as HTTPAdapter takes it
+        return 0
+    try:
+        return int(count(0)(name, value))
+    except ConfigurationError:
+        raise _impossible(name, value, "a whole number of at least 0, or a urllib3.Retry") from None
+
+
+def statuses(name: str, value: Any) -> frozenset[int]:
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
+        statuses = list(value)
+        if all(isinstance(item, int) and 100 <= item <= 599 for item in statuses):
+            return frozenset(int(item) for item in statuses)
+    raise _impossible(name, value, "a collection of HTTP statuses, 100 to 599")
+
+
+def methods(name: str, value: Any) -> frozenset[str] | None:
+    if value is None:
+        return None
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
+        methods = list(value)
+        if all(isinstance(item, str) and item for item in methods):
+            return frozenset(item.upper() for item in methods)
+    raise _impossible(name, value, "a collection of method names, or None: any method")
+
+
+def one_of(*choices: str) -> Check:
+    def check(name: str, value: Any) -> Any:
+        if value not in choices:
+            raise _impossible(name, value, " or ".join(map(repr, choices)))
+        return value
+
+    return check
+
+
+def verify(name: str, value: Any) -> Any:
+    if not isinstance(value, bool) and not (isinstance(value, str) and value):
+        raise _impossible(name, value, "True, False, or the path of a CA bundle")
+    return value
+
+
+def cert(name: str, value: Any) -> Any:
+    if value is None or (isinstance(value, str) and value):
+        return value
+    if isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_path, value)):
+        return tuple(value)
+    raise _impossible(name, value, "the path of a certificate, a (certificate, key) pair, or None")
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def ssl_context(name: str, value: Any) -> Any:
+    if value is not None and not isinstance(value, ssl.SSLContext):
+        raise _impossible(name, value, "an ssl.SSLContext or None")
+    return value

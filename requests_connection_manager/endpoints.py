@@ -1,0 +1,345 @@
+"""The settings and the policies that a URL gets.
+
+A table is never changed: a change of the endpoints makes a new one, and a call keeps the table
+that it started with. Limiters and breakers outlive the tables, as long as their numbers stay.
+
+The look-up is a table by origin and by path prefix; it does not grow with the number of patterns.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import pybreaker
+
+from .exceptions import ConfigurationError
+from .patterns import Origin, Pattern, parse_origin, split_url
+from .policies.circuit_breaker import Breaker
+from .policies.rate_limit import RateLimiter
+from .policies.retry import RetryPolicy
+from .settings import Layer, Settings, Timeouts, endpoint_layer
+
+LIMIT_SETTINGS = frozenset({"rate_limit_requests", "rate_limit_period", "rate_limit_scope"})
+BREAKER_SETTINGS = frozenset(
+    {
+        "circuit_breaker_failure_threshold",
+        "circuit_breaker_recovery_timeout",
+        "circuit_breaker_success_threshold",
+    }
+)
+MOST_IDLE = 4096
+"""Scopes and origins kept before those that hold no state are forgotten: a crawler's bound."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What holds for the URLs of one origin that match the same patterns."""
+
+    name: str
+    """The most specific pattern, or the origin where none matches."""
+    settings: Settings
+    sources: Mapping[str, str]
+    """Setting → the pattern that gave it; what is absent came from the manager."""
+    limiter: RateLimiter | None
+    breaker: Breaker | None
+    retry: RetryPolicy
+    timeouts: Timeouts
+
+    @property
+    def timeout(self) -> float | Timeouts | None:
+        """What ``requests`` takes as ``timeout``."""
+        connect, read = self.timeouts
+        return connect if connect == read else self.timeouts
+
+    def own(self, setting: str) -> Any:
+        """Return what a pattern says of a setting; None: none does."""
+        return getattr(self.settings, setting) if setting in self.sources else None
+
+
+class _Rule(NamedTuple):
+    """A pattern, the user's spelling of it, and its settings."""
+
+    pattern: Pattern
+    text: str
+    layer: Layer
+
+
+class Endpoints:
+    """The endpoints of a manager, as they are now."""
+
+    def __init__(self, defaults: Layer, configs: object) -> None:
+        self._lock = threading.Lock()
+        self._defaults = defaults
+        self._limiters: _Scopes[RateLimiter] = _Scopes()
+        self._breakers: _Scopes[Breaker] = _Scopes()
+        self._configs: dict[str, dict[str, Any]] = {}
+        rules: dict[Pattern, _Rule] = {}
+        for text, config in _as_mapping(configs).items():
+            rule = _Rule(Pattern.parse(text), text, endpoint_layer(text, config))
+            twin = rules.setdefault(rule.pattern, rule)
+            if twin is not rule:
+                raise ConfigurationError(
+                    f"endpoint patterns {twin.text!r} and {text!r} match the same URLs: "
+                    "keep one of them.",
+                    field="endpoint_configs",
+                    value=text,
+                )
+            self._configs[text] = dict(config)
+        self.table = self._table(rules)
+
+    def add(self, text: str, config: Mapping[str, Any]) -> None:
+        """Add a pattern, or replace the settings of one."""
+        rule = _Rule(Pattern.parse(text), text, endpoint_layer(text, config))
+        with self._lock:
+            rules = dict(self.table.rules)
+            self._forget(rules.pop(rule.pattern, None), rule.layer)
+            rules[rule.pattern] = rule
+            self._configs[text] = dict(config)
+            self.table = self._table(rules)
+
+    def remove(self, text: str) -> None:
+        """Remove a pattern; an unknown one is no error."""
+        try:
+            pattern = Pattern.parse(text)
+        except ConfigurationError:
+            return
+        with self._lock:
+            rules = dict(self.table.rules)
+            self._forget(rules.pop(pattern, None), {})
+            self.table = self._table(rules)
+
+    def configs(self) -> dict[str, dict[str, Any]]:
+        """Return a copy of what was configured, by pattern."""
+        with self._lock:
+            return {text: _copy_of(config) for text, config in self._configs.items()}
+
+    def circuits(self) -> dict[str, pybreaker.CircuitBreaker]:
+        """Return the pybreaker objects by scope."""
+        return {breaker.scope: breaker.circuit for breaker in self._breakers.all()}
+
+    def _table(self, rules: dict[Pattern, _Rule]) -> EndpointTable:
+        return EndpointTable(self._defaults, rules, self._limiters, self._breakers, self._prune)
+
+    def _forget(self, old: _Rule | None, layer: Layer) -> None:
+        """Drop the limiters and breakers of a pattern whose numbers change with ``layer``."""
+        if old is None:
+            return
+        del self._configs[old.text]
+        for scopes, names in (
+            (self._limiters, LIMIT_SETTINGS),
+            (self._breakers, BREAKER_SETTINGS),
+        ):
+            if any(old.layer.get(name, _UNSET) != layer.get(name, _UNSET) for name in names):
+                scopes.drop(old.pattern)
+
+    def _prune(self) -> None:
+        """Forget the origins that hold no state; called when they have become many."""
+        with self._lock:
+            self._limiters.drop_idle()
+            self._breakers.drop_idle()
+            self.table = self._table(self.table.rules)
+
+
+class EndpointTable:
+    """The endpoints as they were at one moment."""
+
+    def __init__(
+        self,
+        defaults: Layer,
+        rules: dict[Pattern, _Rule],
+        limiters: _Scopes[RateLimiter],
+        breakers: _Scopes[Breaker],
+        crowded: Callable[[], None],
+    ) -> None:
+        self.rules = rules
+        self._defaults = defaults
+        self._limiters = limiters
+        self._breakers = breakers
+        self._crowded = crowded
+        self._by_host: dict[tuple[bool, str], list[_Rule]] = {}
+        for rule in rules.values():
+            host = (rule.pattern.any_below, rule.pattern.host)
+            self._by_host.setdefault(host, []).append(rule)
+        self._origins: dict[str, _OriginView] = {}
+
+    def resolve(self, url: str) -> Endpoint:
+        """Return what holds for a URL. Raises what requests raises for one that it cannot send."""
+        origin, path = split_url(url)
+        view = self._origins.get(origin)
+        if view is None:
+            view = self._view(origin)
+        return view.only if view.only is not None else view.resolve(path)
+
+    def _view(self, origin: str) -> _OriginView:
+        if len(self._origins) >= MOST_IDLE:
+            self._crowded()
+            self._origins = {}
+        parsed = parse_origin(origin)
+        view = _OriginView(parsed, self._rules_for(parsed), self._compile)
+        return self._origins.setdefault(origin, view)
+
+    def _rules_for(self, origin: Origin) -> list[_Rule]:
+        labels = origin.host.split(".")
+        hosts = [(True, ".".join(labels[i:])) for i in range(1, len(labels))]
+        found = [rule for host in (*hosts, (False, origin.host)) for rule in self._rules_at(host)]
+        return [rule for rule in found if rule.pattern.serves(origin)]
+
+    def _rules_at(self, host: tuple[bool, str]) -> list[_Rule]:
+        return self._by_host.get(host, [])
+
+    def _compile(self, origin: Origin, rules: tuple[_Rule, ...]) -> Endpoint:
+        """Merge the settings of ``rules``, the general first, and find the policies."""
+        merged: Layer = dict(self._defaults)
+        sources: dict[str, str] = {}
+        for rule in rules:
+            merged.update(rule.layer)
+            sources.update(dict.fromkeys(rule.layer, rule.text))
+        settings = Settings(**merged)
+        return Endpoint(
+            name=rules[-1].text if rules else str(origin),
+            settings=settings,
+            sources=sources,
+            limiter=self._limiter(origin, rules, settings),
+            breaker=self._breaker(origin, rules, settings),
+            retry=RetryPolicy(settings),
+            timeouts=settings.timeouts,
+        )
+
+    def _limiter(
+        self, origin: Origin, rules: tuple[_Rule, ...], settings: Settings
+    ) -> RateLimiter | None:
+        calls, period = settings.rate_limit_requests, settings.rate_limit_period
+        if calls is None:
+            return None
+        owner = _owner(rules, LIMIT_SETTINGS)
+        scope = owner.text if owner else "all endpoints without a limit of their own"
+        where = None
+        if settings.rate_limit_scope == "host":
+            where, scope = origin, f"{owner.text} ({origin})" if owner else str(origin)
+        return self._limiters.get(
+            _Key(owner and owner.pattern, where, (calls, period)),
+            lambda: RateLimiter(scope, calls, period),
+        )
+
+    def _breaker(
+        self, origin: Origin, rules: tuple[_Rule, ...], settings: Settings
+    ) -> Breaker | None:
+        threshold = settings.circuit_breaker_failure_threshold
+        recovery = settings.circuit_breaker_recovery_timeout
+        trials = settings.circuit_breaker_success_threshold
+        if threshold is None or recovery is None:
+            return None
+        owner = _owner(rules, BREAKER_SETTINGS)
+        scope = f"{owner.text} ({origin})" if owner else str(origin)
+        return self._breakers.get(
+            _Key(owner and owner.pattern, origin, (threshold, recovery, trials)),
+            lambda: Breaker(scope, threshold, recovery, trials),
+        )
+
+
+class _OriginView:
+    """The rules of one origin, by path prefix, and the endpoints that they come to."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        rules: list[_Rule],
+        compile_: Callable[[Origin, tuple[_Rule, ...]], Endpoint],
+    ) -> None:
+        self._origin = origin
+        self._compile = compile_
+        self._by_path: dict[str, list[_Rule]] = {}
+        for rule in rules:
+            self._by_path.setdefault(rule.pattern.path, []).append(rule)
+        self._depth = max((path.count("/") for path in self._by_path), default=0)
+        self._endpoints: dict[tuple[Pattern, ...], Endpoint] = {}
+        self.only = self.resolve("/") if self._depth == 0 else None
+        """The one endpoint of an origin whose patterns name no path."""
+
+    def resolve(self, path: str) -> Endpoint:
+        matching = list(self._by_path.get("", ()))
+        end = 0
+        for _ in range(self._depth):
+            end = path.find("/", end + 1)
+            prefix = path if end < 0 else path[:end]
+            matching += self._by_path.get(prefix, ())
+            if end < 0:
+                break
+        matching.sort(key=lambda rule: rule.pattern.specificity)
+        patterns = tuple(rule.pattern for rule in matching)
+        endpoint = self._endpoints.get(patterns)
+        if endpoint is None:
+            endpoint = self._compile(self._origin, tuple(matching))
+            endpoint = self._endpoints.setdefault(patterns, endpoint)
+        return endpoint
+
+
+class _Key(NamedTuple):
+    """Whose limiter or breaker it is; other numbers make another one."""
+
+    owner: Pattern | None
+    origin: Origin | None
+    numbers: tuple[float, ...]
+
+
+T = TypeVar("T", bound="RateLimiter | Breaker")
+
+
+class _Scopes(Generic[T]):
+    """Limiters, or breakers, by scope: one for each, whoever asks first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_key: dict[_Key, T] = {}
+
+    def get(self, key: _Key, make: Callable[[], T]) -> T:
+        with self._lock:
+            found = self._by_key.get(key)
+            if found is None:
+                found = self._by_key[key] = make()
+            return found
+
+    def all(self) -> list[T]:
+        with self._lock:
+            return list(self._by_key.values())
+
+    def drop(self, owner: Pattern) -> None:
+        with self._lock:
+            self._by_key = {key: it for key, it in self._by_key.items() if key.owner != owner}
+
+    def drop_idle(self) -> None:
+        with self._lock:
+            self._by_key = {key: it for key, it in self._by_key.items() if not it.idle}
+
+
+_UNSET = object()
+
+
+def _owner(rules: tuple[_Rule, ...], names: frozenset[str]) -> _Rule | None:
+    """Return the most specific rule that sets one of ``names``."""
+    return next((rule for rule in reversed(rules) if names & rule.layer.keys()), None)
+
+
+def _as_mapping(configs: object) -> Mapping[Any, Any]:
+    if configs is None:
+        return {}
+    if not isinstance(configs, Mapping):
+        raise ConfigurationError(
+            f"endpoint_configs={configs!r} is impossible: it must be a dictionary "
+            "{pattern: {setting: value}}.",
+            field="endpoint_configs",
+            value=configs,
+        )
+    return configs
+
+
+def _copy_of(config: dict[str, Any]) -> dict[str, Any]:
+    """Copy the containers, so that a change of theirs changes nothing here."""
+    return {
+        name: copy.copy(value) if isinstance(value, (list, set, dict)) else value
+        for name, value in config.items()
+    }

@@ -1,0 +1,94 @@
+"""What an answer or an exception of requests says of the service, and of the request's fate.
+
+requests wraps what urllib3 raised, more than once; here, and only here, it is unwrapped.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+
+import requests
+from requests.exceptions import ChunkedEncodingError, ProxyError, SSLError
+from urllib3.exceptions import (
+    ClosedPoolError,
+    ConnectTimeoutError,
+    HTTPError,
+    MaxRetryError,
+    ProtocolError,
+)
+
+_NOT_THE_SERVICES_FAULT = frozenset({501, 505})  # it works, and says that it cannot do this
+_NETWORK_ERRORS = (requests.ConnectionError, requests.Timeout, ChunkedEncodingError)
+
+
+def is_failing_status(status: object) -> bool:
+    """Whether an answer counts against the service; what is no number (a mock) does not."""
+    return (
+        isinstance(status, int) and 500 <= status <= 599 and status not in _NOT_THE_SERVICES_FAULT
+    )
+
+
+def is_failing_error(error: BaseException) -> bool:
+    """Whether an exception counts against the service, rather than against the caller."""
+    return isinstance(error, _NETWORK_ERRORS) and not is_certificate_error(error)
+
+
+def is_certificate_error(error: BaseException) -> bool:
+    """Whether either side refused the other's certificate: trying again changes nothing."""
+    return isinstance(error, SSLError) and any(map(_blames_a_certificate, _inside(error)))
+
+
+def never_left(error: BaseException) -> bool:
+    """Whether the server cannot have seen the request, so that any method may be sent again."""
+    return isinstance(error, ProxyError) or isinstance(
+        transport_error(error), (ConnectTimeoutError, ClosedPoolError)
+    )
+
+
+def transport_error(error: BaseException) -> HTTPError | None:
+    """Return the urllib3 error behind an exception of requests; None: not one of the network."""
+    if not isinstance(error, _NETWORK_ERRORS):
+        return None
+    for inner in _inside(error):
+        if isinstance(inner, HTTPError) and not isinstance(inner, MaxRetryError):
+            return inner
+    # raised by something that stands in for urllib3
+    if isinstance(error, requests.ConnectTimeout):
+        return ConnectTimeoutError()
+    return ProtocolError("Connection aborted.", error)
+
+
+class FailingStatus(requests.HTTPError):
+    """An answer that counts against the service, as the error that it stands for."""
+
+    def __init__(self, status: object) -> None:
+        super().__init__(f"status {status}")
+
+
+def in_short(error: BaseException) -> str:
+    """Say what happened without the URL, which may hold credentials."""
+    if isinstance(error, FailingStatus):
+        return str(error)
+    name = type(error).__name__
+    for inner in _inside(error):
+        if isinstance(inner, OSError) and inner.strerror:
+            return f"{name}: {inner.strerror}"
+    return name
+
+
+def _inside(error: BaseException, depth: int = 6) -> Iterator[BaseException]:
+    """Yield the exceptions that an exception was made from, outermost first."""
+    parts = (*error.args, getattr(error, "reason", None), error.__cause__, error.__context__)
+    for part in parts:
+        if isinstance(part, BaseException):
+            yield part
+            if depth:
+                yield from _inside(part, depth - 1)
+
+
+def _blames_a_certificate(error: BaseException) -> bool:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return True
+    alert = str(getattr(error, "reason", None) or "") if isinstance(error, ssl.SSLError) else ""
+    return "CERTIFICATE" in alert or "UNKNOWN_CA" in alert

@@ -1,0 +1,147 @@
+"""Permits: a function decorated with ``ratelimit.limits``, and a fair queue around it.
+
+The window is ratelimit's: a fixed one, that starts with the first permit after the last has
+ended. Its own ``sleep_and_retry`` is not used: it starves threads and cannot stop waiting.
+
+The law: waiters are served in the order in which they came; only the first of the line sleeps,
+and whoever leaves the line, with a permit or without, wakes the next. No lock is held asleep.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ratelimit import RateLimitException, limits
+
+from ..exceptions import RateLimitExceeded
+
+
+class Permit(NamedTuple):
+    """The right to make one attempt."""
+
+    window: float
+    """When the window that it was taken from began; for giving it back."""
+    waited: float
+    """Seconds."""
+
+
+class RateLimiter:
+    """``calls`` permits in every ``period`` seconds, for the threads of this process."""
+
+    def __init__(
+        self,
+        scope: str,
+        calls: int,
+        period: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.scope = scope
+        self.calls = calls
+        self.period = period
+        self._clock = clock
+        self._sleep = sleep
+        self._window = limits(calls=calls, period=period, clock=clock)
+        self._count = self._window(lambda: None)
+        self._lock = threading.Lock()
+        self._line: deque[threading.Event] = deque()
+
+    def acquire(self, longest: float = math.inf, endpoint: str = "") -> Permit:
+        """Take a permit, waiting at most ``longest`` seconds.
+
+        Raises `RateLimitExceeded` at once where the wait would be longer.
+        """
+        with self._lock:
+            if not self._line and self._take() <= 0:
+                return Permit(self._window.last_reset, 0.0)
+        place = threading.Event()
+        try:  # from here on, whatever interrupts this thread, it leaves the line
+            self._join(place, longest, endpoint)
+            return self._wait_in_line(place, longest, endpoint)
+        finally:
+            self._leave(place)
+
+    def give_back(self, permit: Permit) -> None:
+        """Take back a permit for an attempt that was never made."""
+        window = self._window
+        with window.lock:
+            if window.last_reset == permit.window:
+                # refused tries are counted, too
+                window.num_calls = min(window.num_calls, window.clamped_calls) - 1
+
+    @property
+    def idle(self) -> bool:
+        """Whether it may be forgotten: a new limiter would act as this one does."""
+        window = self._window
+        return not self._line and self._clock() - window.last_reset >= window.period
+
+    def _join(self, place: threading.Event, longest: float, endpoint: str) -> None:
+        with self._lock:
+            wait = self._wait_at(len(self._line))
+            if wait > longest:
+                raise self._refusal(wait, longest, endpoint)
+            self._line.append(place)
+            self._line[0].set()
+
+    def _wait_in_line(self, place: threading.Event, longest: float, endpoint: str) -> Permit:
+        came = self._clock()
+        if not place.wait(None if longest == math.inf else longest):
+            with self._lock:
+                wait = self._wait_at(self._line.index(place))
+            raise self._refusal(wait, longest, endpoint)
+        while True:
+            with self._lock:
+                wait = self._take()
+                now = self._clock()
+                if wait <= 0:
+                    return Permit(self._window.last_reset, now - came)
+            if now + wait > came + longest:
+                raise self._refusal(wait, longest, endpoint)
+            self._sleep(wait)
+
+    def _leave(self, place: threading.Event) -> None:
+        with self._lock:
+            if place in self._line:
+                self._line.remove(place)
+            if self._line:
+                self._line[0].set()
+
+    def _take(self) -> float:
+        """Take a permit and return 0, or return the seconds until the window ends."""
+        try:
+            self._count()
+        except RateLimitException as refused:
+            return float(refused.period_remaining)
+        return 0.0
+
+    def _wait_at(self, place: int) -> float:
+        window = self._window
+        return expected_wait(
+            place,
+            used=window.num_calls,
+            calls=self.calls,
+            period=self.period,
+            remaining=window.last_reset + self.period - self._clock(),
+        )
+
+    def _refusal(self, wait: float, longest: float, endpoint: str) -> RateLimitExceeded:
+        return RateLimitExceeded(
+            f"rate limit of {self.scope} ({self.calls} per {self.period:g} s): the next permit "
+            f"comes in {wait:.3g} s, and the wait may take {max(longest, 0):.3g} s. Try again in "
+            "`retry_after` seconds, or allow a longer wait: rate_limit_max_wait, total_timeout.",
+            retry_after=wait,
+            endpoint=endpoint or self.scope,
+        )
+
+
+def expected_wait(place: int, *, used: int, calls: int, period: float, remaining: float) -> float:
+    """Return the seconds until the one who has ``place`` others before him gets a permit."""
+    if remaining <= 0:  # the window is over; the next one starts with the next permit
+        used, remaining = 0, period
+    beyond = place - max(0, calls - used)
+    return 0.0 if beyond < 0 else remaining + beyond // calls * period

@@ -1,0 +1,172 @@
+"""The requests.Session that the façade owns: the ring of a call.
+
+The façade, and an SDK that is handed the session, take the same way. The ring admits the first
+hop and hands its ticket down to the adapter; where something else stands in for requests' own
+``Session.request`` or for the adapter, it settles the ticket itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import requests
+
+from .adapter import ManagedAdapter
+from .call import Call, current_call
+from .endpoints import Endpoints
+from .exceptions import ConnectionManagerError, ManagerClosed
+from .failures import FailingStatus, is_failing_error, is_failing_status
+from .policies.deadline import Deadline
+from .settings import ManagerSettings
+from .stats import Stats
+
+UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
+"""Not given: the endpoint's ``timeout`` holds. None is what it is in requests: no limit."""
+
+
+class ManagedSession(requests.Session):
+    """A ``requests.Session`` whose every request goes through the policies of its URL."""
+
+    def __init__(self, settings: ManagerSettings, endpoints: Endpoints, stats: Stats) -> None:
+        super().__init__()
+        self._endpoints = endpoints
+        self._stats = stats
+        self._shut = False
+        self.verify = settings.verify
+        self.cert = settings.cert
+        adapter = ManagedAdapter(
+            endpoints, settings.pool_connections, settings.pool_maxsize, settings.pool_block
+        )
+        self.mount("https://", adapter)
+        self.mount("http://", adapter)
+
+    def request(
+        self,
+        method: str,
+        url: str | bytes,
+        params: Any = None,
+        data: Any = None,
+        headers: Any = None,
+        cookies: Any = None,
+        files: Any = None,
+        auth: Any = None,
+        timeout: Any = UNSET,
+        allow_redirects: bool = True,
+        proxies: Any = None,
+        hooks: Any = None,
+        stream: bool | None = None,
+        verify: Any = None,
+        cert: Any = None,
+        json: Any = None,
+    ) -> requests.Response:
+        """Send a request as ``requests.Session.request`` does, under the policies of its URL."""
+        self.check_open()
+        call = self._start(url.decode() if isinstance(url, bytes) else str(url))
+        endpoint = call.endpoint
+        assert endpoint is not None
+        if timeout is not UNSET or verify is not None or cert is not None:
+            given = {"timeout": timeout is not UNSET, "verify": verify is not None}
+            given["cert"] = cert is not None
+            call.given = frozenset(name for name in given if given[name])
+        arguments = {
+            "params": params,
+            "data": data,
+            "headers": headers,
+            "cookies": cookies,
+            "files": files,
+            "auth": auth,
+            "timeout": endpoint.timeout if timeout is UNSET else timeout,
+            "allow_redirects": allow_redirects,
+            "proxies": proxies,
+            "hooks": hooks,
+            "stream": stream,
+            "verify": _first(verify, endpoint.own("verify"), self.verify),
+            "cert": _first(cert, endpoint.own("cert"), self.cert),
+            "json": json,
+        }
+        forward = super().request
+
+        def admit_and_forward() -> requests.Response:
+            call.ticket = call.admit(endpoint)
+            call.ticket = call.ticket._replace(permit=call.take_permit(endpoint))
+            self._stats.count_call()
+            return forward(method=method, url=url, **arguments)
+
+        try:
+            return _in_ring(call, str(url), admit_and_forward)
+        except ConnectionManagerError as error:
+            if error.request is None:
+                error.request = requests.Request(
+                    method, url, headers=headers, params=params, data=data, json=json
+                )
+            raise
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Send a prepared request; by itself it is a call, too, and meets its hop's policies."""
+        under_way = current_call.get()
+        if under_way is not None and under_way.session is self and "timeout" in kwargs:
+            return super().send(request, **kwargs)  # a hop of it
+        self.check_open()
+        if not isinstance(request, requests.PreparedRequest):
+            return super().send(request, **kwargs)  # which says what is wrong
+        call = self._start(request.url or "")
+        call.endpoint = None  # nothing is filled in yet
+        call.given = frozenset(("timeout", "verify", "cert")) & kwargs.keys()
+        self._stats.count_call()
+        forward = super().send
+        return _in_ring(call, request.url or "", lambda: forward(request, **kwargs))
+
+    def shut(self) -> None:
+        """Close the pools, and refuse whatever comes after."""
+        self._shut = True
+        self.close()
+
+    def check_open(self) -> None:
+        if self._shut:
+            raise ManagerClosed(
+                "the ConnectionManager is closed: make a new one, or send inside its `with` block."
+            )
+
+    def _start(self, url: str) -> Call:
+        table = self._endpoints.table
+        endpoint = table.resolve(url)
+        seconds = endpoint.settings.total_timeout
+        deadline = None if seconds is None else Deadline(seconds)
+        return Call(table, session=self, endpoint=endpoint, deadline=deadline)
+
+
+def _in_ring(call: Call, url: str, forward: Callable[[], requests.Response]) -> requests.Response:
+    """Let ``forward`` run as (a part of) the call, and settle what the adapter has not."""
+    token = current_call.set(call)
+    answered = False
+    failure: Exception | None = None
+    try:
+        response = forward()
+        if call.ticket is not None:  # something stood in for the adapter
+            failing = is_failing_status(response.status_code)
+            answered, failure = (
+                not failing,
+                FailingStatus(response.status_code) if failing else None,
+            )
+        return response
+    except Exception as error:
+        if is_failing_error(error):
+            failure = error
+            if (
+                call.deadline is not None
+                and call.deadline.expired
+                and not isinstance(error, ConnectionManagerError)
+            ):
+                raise call.too_late(url, "the time ran out in a redirect") from error
+        raise
+    finally:
+        current_call.reset(token)
+        if call.deadline is not None:
+            call.deadline.release()
+        if call.ticket is not None:
+            call.ticket.settle(answered, failure)
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)

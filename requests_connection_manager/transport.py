@@ -1,0 +1,130 @@
+"""Connections that keep to the bounds of the attempt that uses them.
+
+A socket's timeout bounds one read, so a head or a body that trickles in is never late. Here each
+read and each write gets no more time than the attempt has left. Only documented points of urllib3
+are used: the pool classes of a manager, ``ConnectionCls``, and http.client's ``response_class``.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import io
+import math
+import socket
+import ssl
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from urllib3.connection import HTTPConnection
+from urllib3.connectionpool import HTTPConnectionPool
+
+from .policies.deadline import Deadline
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse, PoolManager
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What the connection must know of the attempt that it serves."""
+
+    deadline: Deadline | None = None
+    read_timeout: float | None = None
+    ssl_context: ssl.SSLContext | None = None
+
+
+current_bounds: ContextVar[Bounds | None] = ContextVar("current_bounds", default=None)
+
+
+def keep_to_bounds(manager: PoolManager) -> None:
+    """Let all connections that ``manager`` makes keep to the bounds of their attempts."""
+    manager.pool_classes_by_scheme = {
+        scheme: _bounded_pool(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
+    }
+
+
+class _BoundedPool(HTTPConnectionPool):
+    def urlopen(self, *args: Any, **kwargs: Any) -> BaseHTTPResponse:
+        """Wait for a connection of a blocking pool, but not past the deadline."""
+        bounds = current_bounds.get()
+        if self.block and bounds is not None and bounds.deadline is not None:
+            kwargs.setdefault("pool_timeout", max(0.0, bounds.deadline.left()))
+        return super().urlopen(*args, **kwargs)
+
+    @property
+    def ConnectionCls(self) -> Any:  # type: ignore[override]  # noqa: N802  # urllib3's name
+        # Looked up at each use: recorders of HTTP traffic replace it on urllib3's own classes.
+        return _bounded_connection(super().ConnectionCls)
+
+
+class _BoundedConnection(HTTPConnection):
+    def send(self, data: Any) -> None:
+        bounds = current_bounds.get()
+        if self.sock is not None and bounds is not None and bounds.deadline is not None:
+            _give_time(self.sock, bounds.deadline, self.timeout)
+        super().send(data)
+
+
+class _BoundedResponse(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        bounds = current_bounds.get()
+        if bounds is not None and bounds.deadline is not None:
+            raw = self.fp.detach()
+            self.fp = io.BufferedReader(
+                _BoundedReader(raw, sock, bounds.deadline, bounds.read_timeout)
+            )
+
+
+class _BoundedReader(io.RawIOBase):
+    """Reads from a socket, each read with no more time than the deadline leaves."""
+
+    def __init__(
+        self, raw: io.RawIOBase, sock: socket.socket, deadline: Deadline, timeout: float | None
+    ) -> None:
+        self._raw = raw
+        self._sock = sock
+        self._deadline = deadline
+        self._timeout = timeout
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        _give_time(self._sock, self._deadline, self._timeout)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._raw.close()
+        super().close()
+
+
+def _give_time(sock: socket.socket, deadline: Deadline, timeout: Any) -> None:
+    left = deadline.left()
+    if left <= 0:
+        raise TimeoutError("total_timeout has run out")
+    usual = timeout if isinstance(timeout, (int, float)) else math.inf
+    time = min(usual, left)
+    sock.settimeout(None if time == math.inf else time)
+
+
+@functools.cache
+def _bounded_pool(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+    if issubclass(pool, _BoundedPool):
+        return pool
+    # Under urllib3's name, for that is what error texts begin with.
+    return type(pool.__name__, (_BoundedPool, pool), {})
+
+
+@functools.cache
+def _bounded_connection(connection: Any) -> Any:
+    if not (isinstance(connection, type) and issubclass(connection, HTTPConnection)):
+        return connection  # a recorder's stand-in, without a socket
+    return type(
+        connection.__name__,
+        (_BoundedConnection, connection),
+        {"response_class": _BoundedResponse},
+    )
