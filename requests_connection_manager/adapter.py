@@ -51,7 +51,10 @@ class ManagedAdapter(HTTPAdapter):
         proxies: dict[str, str] | None = None,
     ) -> requests.Response:
         """Send a request under the policies of its URL, which need not be those of the call's."""
-        call = current_call.get() or _unmanaged_call(self._endpoints)
+        call = current_call.get()
+        if call is None:  # used without its session: what it was handed, the caller gave
+            given = {"timeout": timeout, "verify": verify, "cert": cert}
+            call = Call(self._endpoints.table, given=given)
         endpoint = call.table.resolve(request.url or "")
         arguments = {
             "stream": stream,
@@ -132,8 +135,12 @@ class ManagedAdapter(HTTPAdapter):
         """Send, and read the body unless it is streamed or left to the redirect."""
         arguments, bounds = hop.arguments, _NO_BOUNDS
         deadline, context = hop.call.deadline, hop.endpoint.settings.ssl_context
-        if arguments["verify"] is False:
-            context = None  # the caller wants no checks; a context would bring its own
+        if context is not None:
+            verify = hop.call.given.get("verify", hop.endpoint.settings.verify)
+            if verify is True:  # the environment's bundle is not for this context either
+                arguments = {**arguments, "verify": True}
+            if arguments["verify"] is False:
+                context = None  # the caller wants no checks; a context would bring its own
         if deadline is not None or context is not None:
             pair = _as_pair(arguments["timeout"])
             bounds = Bounds(deadline, pair[1] if pair else None, context)
@@ -179,11 +186,6 @@ class ManagedAdapter(HTTPAdapter):
         conn.cert_reqs = None
 
 
-def _unmanaged_call(endpoints: Endpoints) -> Call:
-    """Make the call of an adapter that is used without its session: all arguments are given."""
-    return Call(endpoints.table, given=frozenset({"timeout", "verify", "cert"}))
-
-
 def _own_arguments(
     call: Call, endpoint: Endpoint, request: requests.PreparedRequest
 ) -> dict[str, Any]:
@@ -191,10 +193,9 @@ def _own_arguments(
     own: dict[str, Any] = {}
     if "timeout" not in call.given:
         own["timeout"] = endpoint.timeout
-    if call.session is not None and not call.given >= {"verify", "cert"}:
-        tls = call.session.merge_environment_settings(
-            request.url or "", {}, None, endpoint.own("verify"), endpoint.own("cert")
-        )
+    if call.session is not None and not {"verify", "cert"} <= call.given.keys():
+        verify, cert = endpoint.tls(call.session)
+        tls = call.session.merge_environment_settings(request.url or "", {}, None, verify, cert)
         own.update({name: tls[name] for name in ("verify", "cert") if name not in call.given})
     return own
 
@@ -254,7 +255,10 @@ def _current_ssl_context() -> ssl.SSLContext | None:
 def _as_pair(timeout: Any) -> Timeouts | None:
     """Read what requests takes as ``timeout``; None: it is for urllib3 to complain of."""
     if isinstance(timeout, Timeout):
-        timeout = (timeout.connect_timeout, timeout.read_timeout)
+        started = timeout.clone()  # its total counts from here
+        started.start_connect()
+        connect = Timeout.resolve_default_timeout(started.connect_timeout)
+        return connect, started.read_timeout
     halves = timeout if isinstance(timeout, tuple) and len(timeout) == 2 else (timeout, timeout)
     if all(half is None or isinstance(half, (int, float)) for half in halves):
         return halves

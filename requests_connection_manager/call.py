@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import requests
 
@@ -36,6 +37,11 @@ class Ticket(NamedTuple):
         else:
             breaker.withdraw(admission)
 
+    def give_back(self) -> None:
+        """Give back the permit, for an attempt that was never made."""
+        if self.endpoint.limiter is not None and self.permit is not None:
+            self.endpoint.limiter.give_back(self.permit)
+
 
 @dataclass(slots=True)
 class Call:
@@ -45,8 +51,8 @@ class Call:
     session: requests.Session | None = None
     endpoint: Endpoint | None = None
     """That of the first hop, if the arguments of the hop were already filled in from it."""
-    given: frozenset[str] = frozenset()
-    """Which of timeout, verify and cert the caller gave: they hold on every hop."""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """What the caller gave of timeout, verify and cert: it holds on every hop."""
     deadline: Deadline | None = None
     ticket: Ticket | None = None
     """The first hop's, until the adapter claims it."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import pybreaker
+import requests
 
 from .exceptions import ConfigurationError
 from .patterns import Origin, Pattern, parse_origin, split_url
@@ -55,9 +56,13 @@ class Endpoint:
         connect, read = self.timeouts
         return connect if connect == read else self.timeouts
 
-    def own(self, setting: str) -> Any:
-        """Return what a pattern says of a setting; None: none does."""
-        return getattr(self.settings, setting) if setting in self.sources else None
+    def tls(self, session: requests.Session) -> tuple[Any, Any]:
+        """Return verify and cert: a pattern's, or what the session has for all URLs."""
+        settings, sources = self.settings, self.sources
+        return (
+            settings.verify if "verify" in sources else session.verify,
+            settings.cert if "cert" in sources else session.cert,
+        )
 
 
 class _Rule(NamedTuple):

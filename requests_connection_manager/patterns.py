@@ -20,7 +20,7 @@ from .exceptions import ConfigurationError
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _PLAIN_URL = re.compile(
-    r"(https?://[a-z0-9][a-z0-9.-]*(?::[0-9]{1,5})?)"  # lower case, ASCII, no user-info
+    r"(https?://[a-z0-9][a-z0-9.-]*(?::[1-9][0-9]{0,4})?)"  # lower case, ASCII, no user-info
     r"((?:/(?![./])[A-Za-z0-9._~!$&'()*+,;=:@-]*)*)"  # no escapes, dot segments, empty segments
     r"(?:[?#]|\Z)"
 )

@@ -23,6 +23,8 @@ from .stats import Stats
 
 UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
 """Not given: the endpoint's ``timeout`` holds. None is what it is in requests: no limit."""
+_PER_HOP = ("timeout", "verify", "cert")
+"""The arguments that each hop has from its own URL, unless the caller gave them."""
 
 
 class ManagedSession(requests.Session):
@@ -66,9 +68,8 @@ class ManagedSession(requests.Session):
         endpoint = call.endpoint
         assert endpoint is not None
         if timeout is not UNSET or verify is not None or cert is not None:
-            given = {"timeout": timeout is not UNSET, "verify": verify is not None}
-            given["cert"] = cert is not None
-            call.given = frozenset(name for name in given if given[name])
+            call.given = _given(timeout, verify, cert)
+        own_verify, own_cert = endpoint.tls(self)
         arguments = {
             "params": params,
             "data": data,
@@ -81,8 +82,8 @@ class ManagedSession(requests.Session):
             "proxies": proxies,
             "hooks": hooks,
             "stream": stream,
-            "verify": _first(verify, endpoint.own("verify"), self.verify),
-            "cert": _first(cert, endpoint.own("cert"), self.cert),
+            "verify": own_verify if verify is None else verify,
+            "cert": own_cert if cert is None else cert,
             "json": json,
         }
         forward = super().request
@@ -112,7 +113,7 @@ class ManagedSession(requests.Session):
             return super().send(request, **kwargs)  # which says what is wrong
         call = self._start(request.url or "")
         call.endpoint = None  # nothing is filled in yet
-        call.given = frozenset(("timeout", "verify", "cert")) & kwargs.keys()
+        call.given = {name: kwargs[name] for name in _PER_HOP if name in kwargs}
         self._stats.count_call()
         forward = super().send
         return _in_ring(call, request.url or "", lambda: forward(request, **kwargs))
@@ -166,7 +167,11 @@ def _in_ring(call: Call, url: str, forward: Callable[[], requests.Response]) -> 
             call.deadline.release()
         if call.ticket is not None:
             call.ticket.settle(answered, failure)
+            if not answered and failure is None:
+                call.ticket.give_back()  # a mistake of the caller's: nothing was sent
 
 
-def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
+def _given(timeout: Any, verify: Any, cert: Any) -> dict[str, Any]:
+    given = {} if timeout is UNSET else {"timeout": timeout}
+    named = (("verify", verify), ("cert", cert))
+    return given | {name: value for name, value in named if value is not None}

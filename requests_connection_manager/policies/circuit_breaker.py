@@ -95,6 +95,8 @@ class Breaker:
             except Exception as replayed:
                 if replayed is not self._last_error:  # a listener's own
                     raise
+            finally:
+                self._last_error.__traceback__ = None
 
     def withdraw(self, admission: Admission) -> None:
         """Nothing was learned of the service: rejected elsewhere, interrupted, caller's mistake."""

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from requests_connection_manager import ConnectionManager
+from tests.server import ScriptedServer, private_ca
+
+MakeManager = Callable[..., ConnectionManager]
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy or CA bundle of the machine has a say in what a test shows."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as running:
+        yield running
+
+
+@pytest.fixture
+def other_server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def ca():
+    return private_ca()
+
+
+@pytest.fixture
+def tls_server(ca) -> Iterator[ScriptedServer]:
+    with ScriptedServer(tls=ca.server_context()) as running:
+        yield running
+
+
+@pytest.fixture
+def bundle(ca, tmp_path: Path) -> str:
+    return ca.ca_bundle(tmp_path)
+
+
+@pytest.fixture
+def make_manager() -> Iterator[MakeManager]:
+    """Makes managers that retry without pause unless told otherwise, and closes them."""
+    made: list[ConnectionManager] = []
+
+    def make(**settings: Any) -> ConnectionManager:
+        made.append(ConnectionManager(**{"backoff_factor": 0, **settings}))
+        return made[-1]
+
+    yield make
+    for manager in made:
+        manager.close()
+
+
+@pytest.fixture
+def manager(make_manager: MakeManager) -> ConnectionManager:
+    return make_manager()
+
+
+class FakeClock:
+    """A clock that a test moves; sleeping moves it, too."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()

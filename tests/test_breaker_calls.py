@@ -1,0 +1,277 @@
+"""The breaker around real calls: what counts, what the trial sees, and what stays healthy."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+
+from requests_connection_manager import (
+    CircuitBreakerOpen,
+    DeadlineExceeded,
+    MaxRetriesExceeded,
+)
+from tests.conftest import MakeManager
+from tests.server import Reply, ScriptedServer
+
+DOWN = Reply(status=503)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(status=500),
+        Reply(status=502),
+        Reply(status=503),
+        Reply(status=504),
+        Reply(status=599),
+        Reply(reset="after"),
+        Reply(hang_up=True),
+        Reply(body=b"x" * 100, cut_at=5),
+        Reply(delay=30),
+    ],
+    ids=lambda reply: repr(reply)[:40],
+)
+@pytest.mark.parametrize("retries", [0, 1])
+def test_these_are_failures_once_a_hop(
+    make_manager: MakeManager, server: ScriptedServer, reply: Reply, retries: int
+) -> None:
+    url = server.script("/bad", reply)
+    manager = make_manager(max_retries=retries, read_timeout=0.2)
+    for failures in (1, 2):
+        try:
+            manager.get(url)
+        except requests.RequestException:
+            pass
+        assert manager.circuit_breaker.fail_counter == failures
+
+
+@pytest.mark.parametrize("status", [200, 301, 400, 401, 404, 418, 429, 501, 505])
+def test_these_are_not(make_manager: MakeManager, server: ScriptedServer, status: int) -> None:
+    manager = make_manager(circuit_breaker_failure_threshold=1, max_retries=1)
+    url = server.script("/x", Reply(status=status))
+    for _ in range(3):
+        try:
+            manager.get(url)
+        except MaxRetriesExceeded:
+            assert status == 429
+    assert manager.circuit_breaker.current_state == "closed"
+    assert manager.circuit_breaker.fail_counter == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("http://", requests.exceptions.InvalidURL),
+        ("no-scheme", requests.exceptions.MissingSchema),
+        ("ftp://127.0.0.1/", requests.exceptions.InvalidSchema),
+        ("http://.test/", requests.exceptions.InvalidURL),
+    ],
+)
+def test_the_callers_own_mistakes_are_not(
+    make_manager: MakeManager, url: str, kind: type[Exception]
+) -> None:
+    manager = make_manager(circuit_breaker_failure_threshold=1)
+    for _ in range(3):
+        with pytest.raises(kind):
+            manager.get(url)
+    assert manager.circuit_breaker.current_state == "closed"
+
+
+def test_nor_are_certificate_errors(make_manager: MakeManager, tls_server: ScriptedServer) -> None:
+    manager = make_manager(circuit_breaker_failure_threshold=1)
+    for _ in range(3):
+        with pytest.raises(requests.exceptions.SSLError) as caught:
+            manager.get(tls_server.url)
+        assert not isinstance(caught.value, MaxRetriesExceeded)
+    assert manager.circuit_breaker.current_state == "closed"
+    assert tls_server.connections_made == 3  # no retries
+
+
+def test_the_call_that_trips_it_raises_its_own_error_the_next_is_rejected(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    url = server.script("/down", DOWN)
+    manager = make_manager(circuit_breaker_failure_threshold=2, max_retries=1)
+    for _ in range(2):
+        with pytest.raises(MaxRetriesExceeded):
+            manager.get(url)
+    assert server.count() == 4
+    with pytest.raises(CircuitBreakerOpen) as caught:
+        manager.get(url)
+    assert server.count() == 4
+    error = caught.value
+    assert 0 < error.retry_after <= 60
+    assert "503" in str(error.last_error)
+    assert error.endpoint == server.origin
+    assert server.origin in str(error)
+    assert error.request is not None
+    assert error.request.url == url
+    assert not isinstance(error, requests.ConnectionError)
+
+
+def test_a_dead_host_does_not_close_the_door_to_a_healthy_one(
+    make_manager: MakeManager, server: ScriptedServer, other_server: ScriptedServer
+) -> None:
+    server.script("/x", DOWN)
+    manager = make_manager(
+        circuit_breaker_failure_threshold=1,
+        max_retries=0,
+        endpoint_configs={"127.0.0.1": {"circuit_breaker_failure_threshold": 1}},
+    )
+    manager.get(server.url + "/x")
+    with pytest.raises(CircuitBreakerOpen):
+        manager.get(server.url + "/y")
+    assert manager.get(other_server.url + "/x").status_code == 200
+    assert manager.circuit_breaker.current_state == "open"
+    assert manager.get_stats()["circuit_breaker_state"] == "open"
+
+
+def test_a_redirect_to_a_dead_host_does_not_blame_the_one_that_sent_us(
+    make_manager: MakeManager, server: ScriptedServer, other_server: ScriptedServer
+) -> None:
+    other_server.script("/x", DOWN)
+    url = server.script("/go", Reply.redirect(other_server.url + "/x"))
+    manager = make_manager(circuit_breaker_failure_threshold=1, max_retries=0)
+    manager.get(url)
+    states = {name: each.current_state for name, each in manager.circuit_breakers.items()}
+    assert states == {server.origin: "closed", other_server.origin: "open"}
+    with pytest.raises(CircuitBreakerOpen) as caught:
+        manager.get(url)
+    assert caught.value.endpoint == other_server.origin
+
+
+def test_a_service_that_is_down_and_back(make_manager: MakeManager, server: ScriptedServer) -> None:
+    manager = make_manager(
+        circuit_breaker_failure_threshold=2, circuit_breaker_recovery_timeout=0.3, max_retries=0
+    )
+    server.pause()
+    for _ in range(2):
+        with pytest.raises(requests.ConnectionError):
+            manager.get(server.url)
+    with pytest.raises(CircuitBreakerOpen) as caught:
+        manager.get(server.url)
+    server.resume()
+    time.sleep(caught.value.retry_after + 0.01)
+    assert manager.get(server.url).status_code == 200
+    assert manager.circuit_breaker.current_state == "closed"
+
+
+def opened(make_manager: MakeManager, server: ScriptedServer, **settings: object):
+    """A manager whose circuit to the server is open, and due for a trial."""
+    server.script("/trip", DOWN)
+    manager = make_manager(
+        circuit_breaker_failure_threshold=1, circuit_breaker_recovery_timeout=0.05, **settings
+    )
+    with pytest.raises(MaxRetriesExceeded):
+        manager.get(server.url + "/trip")
+    time.sleep(0.06)
+    server.forget()
+    return manager
+
+
+def test_of_twenty_threads_exactly_one_makes_the_trial(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    manager = opened(make_manager, server)
+    url = server.script("/trial", Reply(delay=0.5))
+    start = threading.Barrier(20)
+
+    def call(_: int) -> object:
+        start.wait()
+        try:
+            return manager.get(url).status_code
+        except CircuitBreakerOpen as error:
+            return error.retry_after
+
+    with ThreadPoolExecutor(20) as pool:
+        outcomes = list(pool.map(call, range(20)))
+    assert server.count() == 1
+    assert outcomes.count(200) == 1
+    assert manager.circuit_breaker.current_state == "closed"
+
+
+def test_the_trial_is_a_single_attempt(make_manager: MakeManager, server: ScriptedServer) -> None:
+    manager = opened(make_manager, server)
+    with pytest.raises(MaxRetriesExceeded, match="trial of a half-open circuit") as caught:
+        manager.get(server.url + "/trip")
+    assert server.count() == 1
+    assert len(caught.value.attempts) == 1
+    with pytest.raises(CircuitBreakerOpen):
+        manager.get(server.url + "/trip")
+    assert server.count() == 1
+
+
+def test_an_interrupted_trial_makes_place_for_the_next(
+    make_manager: MakeManager, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = opened(make_manager, server)
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("requests.adapters.HTTPAdapter.send", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            manager.get(server.url)
+    assert manager.circuit_breaker.current_state == "half-open"
+    assert manager.get(server.url).status_code == 200
+    assert manager.circuit_breaker.current_state == "closed"
+
+
+def test_a_late_answer_from_before_the_trip_changes_nothing(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    slow = server.script("/slow", Reply(delay=0.5))
+    bad = server.script("/bad", DOWN)
+    manager = make_manager(circuit_breaker_failure_threshold=2, max_retries=0)
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(manager.get, slow)
+        while server.count("/slow") == 0:
+            time.sleep(0.005)
+        manager.get(bad)
+        manager.get(bad)
+        assert manager.circuit_breaker.current_state == "open"
+        assert late.result().status_code == 200
+    assert manager.circuit_breaker.current_state == "open"
+    with pytest.raises(CircuitBreakerOpen):
+        manager.get(slow)
+
+
+def test_a_deadline_in_an_attempt_is_a_failure_one_before_it_is_not(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    url = server.script("/slow", Reply.retry_after(30, status=429), Reply(delay=30))
+    manager = make_manager(total_timeout=0.3)
+    with pytest.raises(DeadlineExceeded):
+        manager.get(url)
+    assert manager.circuit_breaker.fail_counter == 0
+    with pytest.raises(DeadlineExceeded):
+        manager.get(url)
+    assert manager.circuit_breaker.fail_counter == 1
+
+
+def test_switched_off_nothing_is_rejected(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    url = server.script("/down", DOWN)
+    manager = make_manager(circuit_breaker_failure_threshold=None, max_retries=0)
+    for _ in range(10):
+        assert manager.get(url).status_code == 503
+    assert manager.circuit_breakers == {}
+    assert manager.circuit_breaker.current_state == "closed"
+
+
+def test_the_real_pybreaker_object_can_be_forced(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    manager = make_manager()
+    manager.get(server.url)
+    manager.circuit_breakers[server.origin].open()
+    with pytest.raises(CircuitBreakerOpen):
+        manager.get(server.url)
+    manager.circuit_breakers[server.origin].close()
+    assert manager.get(server.url).status_code == 200

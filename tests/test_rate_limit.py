@@ -1,0 +1,226 @@
+"""The queue around ratelimit's window: in order, one at a time, and never past a deadline."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+
+import pytest
+
+from requests_connection_manager import RateLimitExceeded
+from requests_connection_manager.policies.rate_limit import RateLimiter, expected_wait
+
+
+def limiter(clock, calls: int = 3, period: float = 10.0) -> RateLimiter:
+    return RateLimiter("scope", calls, period, clock=clock, sleep=clock.sleep)
+
+
+def test_permits_within_the_limit_are_had_at_once(clock) -> None:
+    limit = limiter(clock)
+    assert [limit.acquire().waited for _ in range(3)] == [0, 0, 0]
+    assert clock.slept == []
+
+
+def test_the_next_waits_for_the_window_and_sleeps_once(clock) -> None:
+    limit = limiter(clock)
+    for _ in range(3):
+        limit.acquire()
+    clock.now += 4
+    assert limit.acquire().waited == pytest.approx(6)
+    assert clock.slept == [pytest.approx(6)]
+
+
+def test_it_gives_up_at_once_where_the_wait_would_be_too_long(clock) -> None:
+    limit = limiter(clock)
+    for _ in range(3):
+        limit.acquire()
+    with pytest.raises(RateLimitExceeded, match="rate limit of scope") as caught:
+        limit.acquire(longest=9.5, endpoint="api.example.com")
+    assert clock.slept == []
+    assert caught.value.retry_after == pytest.approx(10)
+    assert caught.value.endpoint == "api.example.com"
+    limit.acquire(longest=10)
+
+
+def test_no_wait_at_all(clock) -> None:
+    limit = limiter(clock, calls=1)
+    limit.acquire(longest=0)
+    with pytest.raises(RateLimitExceeded):
+        limit.acquire(longest=0)
+    clock.now += 10
+    limit.acquire(longest=0)
+
+
+def test_refused_tries_cost_nothing(clock) -> None:
+    limit = limiter(clock)
+    limit.acquire()
+    for _ in range(2):
+        limit.acquire()
+    for _ in range(50):
+        with pytest.raises(RateLimitExceeded):
+            limit.acquire(longest=0)
+    clock.now += 10
+    assert [limit.acquire(longest=0).waited for _ in range(3)] == [0, 0, 0]
+
+
+def test_a_permit_that_was_not_used_can_be_given_back(clock) -> None:
+    limit = limiter(clock, calls=1)
+    permit = limit.acquire()
+    with pytest.raises(RateLimitExceeded):
+        limit.acquire(longest=0)
+    limit.give_back(permit)
+    limit.acquire(longest=0)
+    with pytest.raises(RateLimitExceeded):
+        limit.acquire(longest=0)
+
+
+def test_one_of_an_earlier_window_cannot(clock) -> None:
+    limit = limiter(clock, calls=1)
+    permit = limit.acquire()
+    clock.now += 10
+    limit.acquire()
+    limit.give_back(permit)
+    with pytest.raises(RateLimitExceeded):
+        limit.acquire(longest=0)
+
+
+@pytest.mark.parametrize(
+    ("place", "used", "remaining", "wait"),
+    [
+        (0, 0, 4.0, 0),
+        (2, 0, 4.0, 0),
+        (0, 3, 4.0, 4.0),
+        (2, 3, 4.0, 4.0),
+        (3, 3, 4.0, 14.0),
+        (8, 3, 4.0, 24.0),
+        (0, 2, 4.0, 0),
+        (1, 2, 4.0, 4.0),
+        (4, 2, 4.0, 14.0),
+        (0, 57, 4.0, 4.0),  # ratelimit counts refused tries, too
+        (0, 57, 0.0, 0),  # the window is over
+        (3, 57, -9.0, 10.0),
+    ],
+)
+def test_the_expected_wait(place: int, used: int, remaining: float, wait: float) -> None:
+    assert expected_wait(place, used=used, calls=3, period=10.0, remaining=remaining) == wait
+
+
+def in_threads(count: int, work) -> None:
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def until(condition) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_waiters_are_served_in_the_order_in_which_they_came() -> None:
+    limit = RateLimiter("scope", 4, 0.2)
+    served: list[int] = []
+    for _ in range(4):
+        limit.acquire()
+    threads = []
+    for n in range(20):
+        thread = threading.Thread(target=lambda n=n: (limit.acquire(), served.append(n)))
+        thread.start()
+        threads.append(thread)
+        until(lambda n=n: len(limit._line) + len(served) > n)
+    for thread in threads:
+        thread.join(30)
+    assert len(served) == 20
+    # in windows of four; within one, the list may be written in another order
+    assert [sorted(served[i : i + 4]) for i in range(0, 20, 4)] == [
+        list(range(i, i + 4)) for i in range(0, 20, 4)
+    ]
+
+
+def test_thirty_threads_never_take_more_than_the_window_allows() -> None:
+    limit = RateLimiter("scope", 10, 0.2)
+    start = threading.Barrier(30)
+    windows: list[float] = []
+
+    def work(_: int) -> None:
+        start.wait()
+        for _ in range(3):
+            windows.append(limit.acquire().window)
+
+    in_threads(30, work)
+    assert len(windows) == 90
+    assert max(windows.count(window) for window in set(windows)) <= 10
+    begins = sorted(set(windows))
+    assert all(later - earlier >= 0.2 for earlier, later in zip(begins, begins[1:], strict=False))
+
+
+def test_nobody_who_gives_up_holds_up_the_others() -> None:
+    limit = RateLimiter("scope", 1, 0.3)
+    limit.acquire()
+    gave_up: list[float] = []
+    served: list[float] = []
+
+    def patient(_: int) -> None:
+        limit.acquire()
+        served.append(time.monotonic())
+
+    first = threading.Thread(target=patient, args=(0,))
+    first.start()
+    until(lambda: len(limit._line) == 1)
+    with pytest.raises(RateLimitExceeded) as caught:
+        limit.acquire(longest=0.35)  # second in line: two windows away
+    gave_up.append(caught.value.retry_after)
+    first.join(10)
+    limit.acquire()
+    assert len(served) == 1
+    assert 0.3 < gave_up[0] <= 0.6
+    assert not limit._line
+
+
+def test_a_wait_that_turns_out_too_long_ends_at_its_limit() -> None:
+    """The one ahead sleeps longer than was foreseen; the one behind does not wait for him."""
+    overslept = threading.Event()
+    limit = RateLimiter("scope", 1, 0.05, sleep=lambda _seconds: overslept.wait(20))
+    limit.acquire()
+    ahead = threading.Thread(target=limit.acquire)
+    ahead.start()
+    until(lambda: len(limit._line) == 1)
+    with pytest.raises(RateLimitExceeded):
+        limit.acquire(longest=0.4)
+    assert len(limit._line) == 1
+    overslept.set()
+    ahead.join(10)
+    assert not limit._line
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_an_interrupted_waiter_leaves_the_line_in_order(kind, clock) -> None:
+    def interrupted(_seconds: float) -> None:
+        raise kind
+
+    limit = RateLimiter("scope", 1, 10, clock=clock, sleep=interrupted)
+    limit.acquire()
+    with pytest.raises(kind):
+        limit.acquire()
+    assert not limit._line
+    clock.now += 10
+    assert limit.acquire(longest=0).waited == 0
+
+
+def test_idle_after_its_window(clock) -> None:
+    limit = limiter(clock)
+    limit.acquire()
+    assert not limit.idle
+    clock.now += 10
+    assert limit.idle
+
+
+def test_infinity_is_any_wait(clock) -> None:
+    limit = limiter(clock, calls=1, period=3600)
+    limit.acquire()
+    assert limit.acquire(longest=math.inf).waited == 3600
