@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import requests
 
@@ -18,7 +17,8 @@ from .policies.rate_limit import Permit
 from .redaction import public_url
 
 
-class Ticket(NamedTuple):
+@dataclass(slots=True)
+class Ticket:
     """That an endpoint's breaker let a hop go, and the first attempt's permit, if taken."""
 
     endpoint: Endpoint
@@ -56,6 +56,8 @@ class Call:
     deadline: Deadline | None = None
     ticket: Ticket | None = None
     """The first hop's, until the adapter claims it."""
+    let_go: bool = False
+    """Whether the policies let at least one attempt go."""
     attempts: list[Attempt] = field(default_factory=list)
 
     def admit(self, endpoint: Endpoint) -> Ticket:
@@ -65,14 +67,14 @@ class Call:
 
     def take_permit(self, endpoint: Endpoint) -> Permit | None:
         """Wait for a permit as long as settings and deadline allow; raises `RateLimitExceeded`."""
-        limiter = endpoint.limiter
-        if limiter is None:
-            return None
-        longest = endpoint.settings.rate_limit_max_wait
-        if self.deadline is not None:
-            left = self.deadline.left()
-            longest = left if longest is None else min(longest, left)
-        return limiter.acquire(math.inf if longest is None else longest, endpoint.name)
+        permit = None
+        if endpoint.limiter is not None:
+            longest = endpoint.longest_wait
+            if self.deadline is not None:
+                longest = min(longest, self.deadline.left())
+            permit = endpoint.limiter.acquire(longest, endpoint.name)
+        self.let_go = True
+        return permit
 
     def claim(self, endpoint: Endpoint) -> Ticket | None:
         """Hand out the first hop's ticket, once, and only for its own endpoint."""

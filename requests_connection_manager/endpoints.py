@@ -9,19 +9,20 @@ The look-up is a table by origin and by path prefix; it does not grow with the n
 from __future__ import annotations
 
 import copy
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-import pybreaker
 import requests
 
 from .exceptions import ConfigurationError
 from .patterns import Origin, Pattern, parse_origin, split_url
-from .policies.circuit_breaker import Breaker
+from .policies.circuit_breaker import Breaker, Circuit
 from .policies.rate_limit import RateLimiter
 from .policies.retry import RetryPolicy
+from .scopes import Key, Scopes
 from .settings import Layer, Settings, Timeouts, endpoint_layer
 
 LIMIT_SETTINGS = frozenset({"rate_limit_requests", "rate_limit_period", "rate_limit_scope"})
@@ -49,6 +50,8 @@ class Endpoint:
     breaker: Breaker | None
     retry: RetryPolicy
     timeouts: Timeouts
+    longest_wait: float
+    """Seconds that a call may wait for a permit; infinite: as long as its deadline allows."""
 
     @property
     def timeout(self) -> float | Timeouts | None:
@@ -79,8 +82,8 @@ class Endpoints:
     def __init__(self, defaults: Layer, configs: object) -> None:
         self._lock = threading.Lock()
         self._defaults = defaults
-        self._limiters: _Scopes[RateLimiter] = _Scopes()
-        self._breakers: _Scopes[Breaker] = _Scopes()
+        self._limiters: Scopes[RateLimiter] = Scopes()
+        self._breakers: Scopes[Breaker] = Scopes()
         self._configs: dict[str, dict[str, Any]] = {}
         rules: dict[Pattern, _Rule] = {}
         for text, config in _as_mapping(configs).items():
@@ -122,7 +125,7 @@ class Endpoints:
         with self._lock:
             return {text: _copy_of(config) for text, config in self._configs.items()}
 
-    def circuits(self) -> dict[str, pybreaker.CircuitBreaker]:
+    def circuits(self) -> dict[str, Circuit]:
         """Return the pybreaker objects by scope."""
         return {breaker.scope: breaker.circuit for breaker in self._breakers.all()}
 
@@ -141,9 +144,11 @@ class Endpoints:
             if any(old.layer.get(name, _UNSET) != layer.get(name, _UNSET) for name in names):
                 scopes.drop(old.pattern)
 
-    def _prune(self) -> None:
+    def _prune(self, crowded: EndpointTable) -> None:
         """Forget the origins that hold no state; called when they have become many."""
         with self._lock:
+            if self.table is not crowded:
+                return  # somebody else has
             self._limiters.drop_idle()
             self._breakers.drop_idle()
             self.table = self._table(self.table.rules)
@@ -156,9 +161,9 @@ class EndpointTable:
         self,
         defaults: Layer,
         rules: dict[Pattern, _Rule],
-        limiters: _Scopes[RateLimiter],
-        breakers: _Scopes[Breaker],
-        crowded: Callable[[], None],
+        limiters: Scopes[RateLimiter],
+        breakers: Scopes[Breaker],
+        crowded: Callable[[EndpointTable], None],
     ) -> None:
         self.rules = rules
         self._defaults = defaults
@@ -181,8 +186,7 @@ class EndpointTable:
 
     def _view(self, origin: str) -> _OriginView:
         if len(self._origins) >= MOST_IDLE:
-            self._crowded()
-            self._origins = {}
+            self._crowded(self)  # calls under way go on with this table
         parsed = parse_origin(origin)
         view = _OriginView(parsed, self._rules_for(parsed), self._compile)
         return self._origins.setdefault(origin, view)
@@ -204,6 +208,7 @@ class EndpointTable:
             merged.update(rule.layer)
             sources.update(dict.fromkeys(rule.layer, rule.text))
         settings = Settings(**merged)
+        longest_wait = settings.rate_limit_max_wait
         return Endpoint(
             name=rules[-1].text if rules else str(origin),
             settings=settings,
@@ -212,6 +217,7 @@ class EndpointTable:
             breaker=self._breaker(origin, rules, settings),
             retry=RetryPolicy(settings),
             timeouts=settings.timeouts,
+            longest_wait=math.inf if longest_wait is None else longest_wait,
         )
 
     def _limiter(
@@ -226,7 +232,7 @@ class EndpointTable:
         if settings.rate_limit_scope == "host":
             where, scope = origin, f"{owner.text} ({origin})" if owner else str(origin)
         return self._limiters.get(
-            _Key(owner and owner.pattern, where, (calls, period)),
+            Key(owner and owner.pattern, where, (calls, period)),
             lambda: RateLimiter(scope, calls, period),
         )
 
@@ -241,7 +247,7 @@ class EndpointTable:
         owner = _owner(rules, BREAKER_SETTINGS)
         scope = f"{owner.text} ({origin})" if owner else str(origin)
         return self._breakers.get(
-            _Key(owner and owner.pattern, origin, (threshold, recovery, trials)),
+            Key(owner and owner.pattern, origin, (threshold, recovery, trials)),
             lambda: Breaker(scope, threshold, recovery, trials),
         )
 
@@ -281,44 +287,6 @@ class _OriginView:
             endpoint = self._compile(self._origin, tuple(matching))
             endpoint = self._endpoints.setdefault(patterns, endpoint)
         return endpoint
-
-
-class _Key(NamedTuple):
-    """Whose limiter or breaker it is; other numbers make another one."""
-
-    owner: Pattern | None
-    origin: Origin | None
-    numbers: tuple[float, ...]
-
-
-T = TypeVar("T", bound="RateLimiter | Breaker")
-
-
-class _Scopes(Generic[T]):
-    """Limiters, or breakers, by scope: one for each, whoever asks first."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._by_key: dict[_Key, T] = {}
-
-    def get(self, key: _Key, make: Callable[[], T]) -> T:
-        with self._lock:
-            found = self._by_key.get(key)
-            if found is None:
-                found = self._by_key[key] = make()
-            return found
-
-    def all(self) -> list[T]:
-        with self._lock:
-            return list(self._by_key.values())
-
-    def drop(self, owner: Pattern) -> None:
-        with self._lock:
-            self._by_key = {key: it for key, it in self._by_key.items() if key.owner != owner}
-
-    def drop_idle(self) -> None:
-        with self._lock:
-            self._by_key = {key: it for key, it in self._by_key.items() if not it.idle}
 
 
 _UNSET = object()

@@ -206,7 +206,8 @@ def _portable(value: Any) -> Any:
         slim_request = requests.Request(value.method, value.url)
         return slim_request if _pickles(slim_request) else None
     if isinstance(value, requests.RequestException):
-        return type(value)(str(value), request=_portable(value.request))
+        in_words = type(value)(str(value), request=_portable(value.request))
+        return in_words if _pickles(in_words) else requests.RequestException(repr(value))
     return requests.RequestException(repr(value)) if isinstance(value, Exception) else None
 
 

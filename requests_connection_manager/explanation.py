@@ -59,7 +59,7 @@ def explain(url: str, endpoint: Endpoint) -> Explanation:
     settings = endpoint.settings
     limiter, breaker = endpoint.limiter, endpoint.breaker
     steps = {
-        f"deadline ({settings.total_timeout} s)": settings.total_timeout is not None,
+        "deadline": settings.total_timeout is not None,
         "circuit breaker": breaker is not None,
         "retry": endpoint.retry.enabled,
         "rate limit": limiter is not None,

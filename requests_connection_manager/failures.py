@@ -18,6 +18,8 @@ from urllib3.exceptions import (
     ProtocolError,
 )
 
+from .exceptions import ConnectionManagerError
+
 _NOT_THE_SERVICES_FAULT = frozenset({501, 505})  # it works, and says that it cannot do this
 _NETWORK_ERRORS = (requests.ConnectionError, requests.Timeout, ChunkedEncodingError)
 
@@ -30,8 +32,10 @@ def is_failing_status(status: object) -> bool:
 
 
 def is_failing_error(error: BaseException) -> bool:
-    """Whether an exception counts against the service, rather than against the caller."""
-    return isinstance(error, _NETWORK_ERRORS) and not is_certificate_error(error)
+    """Whether an exception counts against the service, rather than against the caller or us."""
+    if isinstance(error, ConnectionManagerError) or is_certificate_error(error):
+        return False
+    return isinstance(error, _NETWORK_ERRORS)
 
 
 def is_certificate_error(error: BaseException) -> bool:

@@ -8,12 +8,11 @@ from dataclasses import fields
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec
 
-import pybreaker
 import requests
 
 from .endpoints import Endpoints
 from .explanation import Explanation, explain
-from .policies.circuit_breaker import WorstCircuit
+from .policies.circuit_breaker import Circuit, WorstCircuit
 from .session import UNSET, ManagedSession
 from .settings import ManagerSettings, Settings, manager_layer
 from .stats import Stats
@@ -182,7 +181,7 @@ class ConnectionManager:
         return self._settings.rate_limit_period
 
     @property
-    def circuit_breakers(self) -> dict[str, pybreaker.CircuitBreaker]:
+    def circuit_breakers(self) -> dict[str, Circuit]:
         """The pybreaker objects by scope: an origin, or a pattern's own on an origin."""
         return self._endpoints.circuits()
 

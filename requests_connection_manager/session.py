@@ -90,12 +90,11 @@ class ManagedSession(requests.Session):
 
         def admit_and_forward() -> requests.Response:
             call.ticket = call.admit(endpoint)
-            call.ticket = call.ticket._replace(permit=call.take_permit(endpoint))
-            self._stats.count_call()
+            call.ticket.permit = call.take_permit(endpoint)
             return forward(method=method, url=url, **arguments)
 
         try:
-            return _in_ring(call, str(url), admit_and_forward)
+            return self._in_ring(call, str(url), admit_and_forward)
         except ConnectionManagerError as error:
             if error.request is None:
                 error.request = requests.Request(
@@ -114,9 +113,8 @@ class ManagedSession(requests.Session):
         call = self._start(request.url or "")
         call.endpoint = None  # nothing is filled in yet
         call.given = {name: kwargs[name] for name in _PER_HOP if name in kwargs}
-        self._stats.count_call()
         forward = super().send
-        return _in_ring(call, request.url or "", lambda: forward(request, **kwargs))
+        return self._in_ring(call, request.url or "", lambda: forward(request, **kwargs))
 
     def shut(self) -> None:
         """Close the pools, and refuse whatever comes after."""
@@ -136,39 +134,36 @@ class ManagedSession(requests.Session):
         deadline = None if seconds is None else Deadline(seconds)
         return Call(table, session=self, endpoint=endpoint, deadline=deadline)
 
-
-def _in_ring(call: Call, url: str, forward: Callable[[], requests.Response]) -> requests.Response:
-    """Let ``forward`` run as (a part of) the call, and settle what the adapter has not."""
-    token = current_call.set(call)
-    answered = False
-    failure: Exception | None = None
-    try:
-        response = forward()
-        if call.ticket is not None:  # something stood in for the adapter
-            failing = is_failing_status(response.status_code)
-            answered, failure = (
-                not failing,
-                FailingStatus(response.status_code) if failing else None,
-            )
-        return response
-    except Exception as error:
-        if is_failing_error(error):
-            failure = error
-            if (
-                call.deadline is not None
-                and call.deadline.expired
-                and not isinstance(error, ConnectionManagerError)
-            ):
-                raise call.too_late(url, "the time ran out in a redirect") from error
-        raise
-    finally:
-        current_call.reset(token)
-        if call.deadline is not None:
-            call.deadline.release()
-        if call.ticket is not None:
-            call.ticket.settle(answered, failure)
-            if not answered and failure is None:
-                call.ticket.give_back()  # a mistake of the caller's: nothing was sent
+    def _in_ring(
+        self, call: Call, url: str, forward: Callable[[], requests.Response]
+    ) -> requests.Response:
+        """Let ``forward`` run as (a part of) the call, and settle what the adapter has not."""
+        token = current_call.set(call)
+        answered = False
+        failure: Exception | None = None
+        try:
+            response = forward()
+            if call.ticket is not None:  # something stood in for the adapter
+                status = getattr(response, "status_code", None)
+                answered = not is_failing_status(status)
+                failure = None if answered else FailingStatus(status)
+            return response
+        except Exception as error:
+            if is_failing_error(error):
+                failure = error
+                if call.deadline is not None and call.deadline.expired:
+                    raise call.too_late(url, "the time ran out in a redirect") from error
+            raise
+        finally:
+            current_call.reset(token)
+            if call.let_go:
+                self._stats.count_call()
+            if call.deadline is not None:
+                call.deadline.release()
+            if call.ticket is not None:
+                call.ticket.settle(answered, failure)
+                if not answered and failure is None:
+                    call.ticket.give_back()  # a mistake of the caller's: nothing was sent
 
 
 def _given(timeout: Any, verify: Any, cert: Any) -> dict[str, Any]:

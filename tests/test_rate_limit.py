@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -156,7 +157,7 @@ def test_thirty_threads_never_take_more_than_the_window_allows() -> None:
     assert len(windows) == 90
     assert max(windows.count(window) for window in set(windows)) <= 10
     begins = sorted(set(windows))
-    assert all(later - earlier >= 0.2 for earlier, later in zip(begins, begins[1:], strict=False))
+    assert all(later - earlier >= 0.2 for earlier, later in pairwise(begins))
 
 
 def test_nobody_who_gives_up_holds_up_the_others() -> None:

@@ -11,8 +11,9 @@ thread through when half-open.
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import pybreaker
 import requests
@@ -20,12 +21,17 @@ import requests
 from ..exceptions import CircuitBreakerOpen
 from ..failures import in_short
 
+Circuit = pybreaker.CircuitBreaker
 
-class Admission(NamedTuple):
+
+class Admission:
     """That the breaker let a hop go, and in which of its generations."""
 
-    generation: int
-    is_trial: bool
+    __slots__ = ("__weakref__", "generation", "is_trial")
+
+    def __init__(self, generation: int, is_trial: bool) -> None:
+        self.generation = generation
+        self.is_trial = is_trial
 
 
 class Breaker:
@@ -43,7 +49,7 @@ class Breaker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.scope = scope
-        self.circuit = pybreaker.CircuitBreaker(
+        self.circuit = Circuit(
             fail_max=failure_threshold,
             reset_timeout=recovery_timeout,
             success_threshold=success_threshold,
@@ -56,7 +62,8 @@ class Breaker:
         self._lock = self.circuit._lock
         self._clock = clock
         self._opened_at = self._failed_at = clock()
-        self._trial_out = False
+        # Weak: a trial that is lost on the way, by an interrupt, say, does not block the next.
+        self._trial: weakref.ref[Admission] | None = None
         self._last_error: Exception | None = None
         self._admission = Admission(generation=0, is_trial=False)
 
@@ -71,11 +78,12 @@ class Breaker:
                 if left > 0:
                     raise self._refusal(left, endpoint)
                 self.circuit.half_open()
-            if self._trial_out:
+            if self._trial is not None and self._trial() is not None:
                 # When the trial ends is not known; a second is soon enough to ask again.
                 raise self._refusal(min(1.0, self.circuit.reset_timeout), endpoint)
-            self._trial_out = True
-            return self._admission._replace(is_trial=True)
+            trial = Admission(self._admission.generation, is_trial=True)
+            self._trial = weakref.ref(trial)
+            return trial
 
     def succeeded(self, admission: Admission) -> None:
         """The service answered."""
@@ -117,13 +125,13 @@ class Breaker:
         if admission.generation != self._admission.generation:
             return False
         if admission.is_trial:
-            self._trial_out = False
+            self._trial = None
         return True
 
     def _changed(self, state: str) -> None:
         """Begin a new generation; called under the lock, by whoever changed the state."""
         self._admission = Admission(self._admission.generation + 1, is_trial=False)
-        self._trial_out = False
+        self._trial = None
         if state == pybreaker.STATE_OPEN:
             self._opened_at = self._clock()
 
@@ -168,7 +176,7 @@ class WorstCircuit:
 
     _BADNESS = (pybreaker.STATE_CLOSED, pybreaker.STATE_HALF_OPEN, pybreaker.STATE_OPEN)
 
-    def __init__(self, circuits: Callable[[], Mapping[str, pybreaker.CircuitBreaker]]) -> None:
+    def __init__(self, circuits: Callable[[], Mapping[str, Circuit]]) -> None:
         self._circuits = circuits
 
     @property

@@ -1,0 +1,45 @@
+# Everything here sets itself up: it needs Python 3.10 or later, and make.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+URL    ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types docs bench clean
+
+help:  ## what there is to make
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: $(VENV)/.ready  ## the main job, against an embedded server that misbehaves; or URL=https://…
+	$(BIN)/python -m examples.demo $(URL)
+
+test: $(VENV)/.ready  ## all tests, with branch coverage and its floor
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+lint: $(VENV)/.ready-tools  ## ruff: rules and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.ready-tools  ## mypy --strict
+	$(BIN)/mypy
+
+docs: $(VENV)/.ready-tools  ## build the documentation into site/
+	$(BIN)/mkdocs build --strict --quiet
+
+bench: $(VENV)/.ready  ## the figures, each as a ratio to a peer in the same run
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove what was made here
+	rm -rf $(VENV) site build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable . --group test
+	@touch $@
+
+$(VENV)/.ready-tools: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --group lint --group docs
+	@touch $@

@@ -1,0 +1,81 @@
+"""The house: imports run downward only, files are small, dependencies have one door each."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import requests_connection_manager
+
+HOUSE = Path(requests_connection_manager.__file__).parent
+FLOORS = [  # from the cellar up; a module may import what is below it
+    {"exceptions", "redaction"},
+    {"checks", "failures", "stats"},
+    {"settings", "patterns"},
+    {"policies.deadline", "policies.retry", "policies.rate_limit", "policies.circuit_breaker"},
+    {"transport", "scopes"},
+    {"endpoints"},
+    {"call", "explanation"},
+    {"hop"},
+    {"adapter"},
+    {"session"},
+    {"manager"},
+    {"", "policies"},
+]
+ONE_DOOR = {
+    "ratelimit": {"policies.rate_limit"},
+    "pybreaker": {"policies.circuit_breaker"},
+}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(HOUSE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {name_of(path): path for path in HOUSE.rglob("*.py")}
+
+
+def imports_of(path: Path) -> tuple[set[str], set[str]]:
+    """The modules of the house that a file imports, and the packages from elsewhere."""
+    package = [*path.relative_to(HOUSE).parts[:-1]]
+    own: set[str] = set()
+    foreign: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            foreign |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            foreign.add((node.module or "").partition(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1]
+            if node.module:
+                own.add(".".join([*base, node.module]))
+            else:
+                own |= {".".join([*base, alias.name]) for alias in node.names}
+    return own, foreign
+
+
+def test_every_file_has_its_floor() -> None:
+    assert set(FILES) == set().union(*FLOORS)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_imports_run_downward_only(name: str) -> None:
+    floor = next(level for level, floor in enumerate(FLOORS) if name in floor)
+    below = set().union(*FLOORS[:floor])
+    own, _ = imports_of(FILES[name])
+    assert own <= below, f"{name} imports {own - below}"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_dependency_comes_in_by_one_door(name: str) -> None:
+    _, foreign = imports_of(FILES[name])
+    for package, doors in ONE_DOOR.items():
+        assert package not in foreign or name in doors
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_file_is_long(name: str) -> None:
+    assert len(FILES[name].read_text().splitlines()) <= 350
