@@ -1,0 +1,163 @@
+"""How all figures are timed, and how they are reported.
+
+The law: nothing is compared across runs. Contenders take turns in short blocks, so that whatever
+else the machine does meets all of them; a ratio is that of two neighbouring blocks, and the median
+of these ratios is reported, with the middle half of them.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from requests_connection_manager import ConnectionManager
+
+BLOCK_SECONDS = 0.005
+"""Long against the clock's resolution and a change of threads, short against drift."""
+
+Rounds = dict[str, list[float]]
+"""Seconds a call by contender, one number for each round."""
+
+
+class Goal(NamedTuple):
+    """What a ratio should be."""
+
+    bound: float
+    sign: str
+
+    def met_by(self, ratio: float) -> bool:
+        return ratio <= self.bound if self.sign == "≤" else ratio >= self.bound
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.bound:g}"
+
+
+def at_most(bound: float) -> Goal:
+    return Goal(bound, "≤")
+
+
+def at_least(bound: float) -> Goal:
+    return Goal(bound, "≥")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One row of the table."""
+
+    name: str
+    value: str
+    peer: str
+    """What the value is compared with, and its value in the same run."""
+    ratio: float
+    middle_half: tuple[float, float] | None = None
+    """The quartiles of the ratios, where there are many."""
+    goal: Goal | None = None
+    """None: for comparison only."""
+
+    @property
+    def missed(self) -> bool:
+        return self.goal is not None and not self.goal.met_by(self.ratio)
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the row as text, in the order of `HEADINGS`."""
+        spread = "" if self.middle_half is None else " ({:.3f}…{:.3f})".format(*self.middle_half)
+        met = "miss" if self.missed else "PASS"
+        return (
+            self.name,
+            self.value,
+            self.peer,
+            f"{self.ratio:.3f}{spread}",
+            str(self.goal or "-"),
+            met if self.goal else "-",
+        )
+
+
+HEADINGS = ("figure", "value", "peer", "ratio", "goal", "met")
+
+
+def as_table(figures: list[Figure]) -> str:
+    """Align the figures in a table, which is one in Markdown, too."""
+    rows = [HEADINGS, *(figure.cells() for figure in figures)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, tuple("-" * width for width in widths))
+    return "\n".join(
+        f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |"
+        for row in rows
+    )
+
+
+def interleave(
+    contenders: Mapping[str, Callable[[], object]], *, rounds: int, longest: float = 20.0
+) -> Rounds:
+    """Time the contenders in turns, at most for ``longest`` seconds.
+
+    A block holds as many calls as fill `BLOCK_SECONDS`; every other round goes the other way.
+    """
+    calls = {name: _calls_in_a_block(contend) for name, contend in contenders.items()}
+    taken: Rounds = {name: [] for name in contenders}
+    names = list(contenders)
+    gc.collect()
+    gc.freeze()  # what there is by now is nobody's garbage, and need not be looked at again
+    try:
+        ends = time.perf_counter() + longest
+        for number in range(rounds):
+            order = names if number % 2 else names[::-1]
+            for name in order:
+                taken[name].append(_seconds_a_call(contenders[name], calls[name]))
+            if time.perf_counter() > ends:
+                break
+    finally:
+        gc.unfreeze()
+    return taken
+
+
+def compared(name: str, rounds: Rounds, one: str, peer: str, goal: Goal | None = None) -> Figure:
+    """Make the figure that compares two of the contenders."""
+    ratios = [mine / its for mine, its in zip(rounds[one], rounds[peer], strict=True)]
+    lower, middle, upper = statistics.quantiles(ratios, n=4)
+    return Figure(
+        name=name,
+        value=_microseconds(rounds[one]),
+        peer=f"{peer}: {_microseconds(rounds[peer])}",
+        ratio=middle,
+        middle_half=(lower, upper),
+        goal=goal,
+    )
+
+
+def everything_on(**settings: Any) -> ConnectionManager:
+    """Make a manager that has every policy on, with a limit that nobody reaches."""
+    wide: dict[str, Any] = {
+        "rate_limit_requests": 10_000_000,
+        "rate_limit_period": 1,
+        "total_timeout": 30,
+    }
+    return ConnectionManager(**{**wide, **settings})
+
+
+def _calls_in_a_block(contend: Callable[[], object]) -> int:
+    """Warm up, and count how often ``contend`` can be called in a block."""
+    calls = 0
+    ends = time.perf_counter() + 10 * BLOCK_SECONDS
+    while time.perf_counter() < ends:
+        contend()
+        calls += 1
+    return max(1, calls // 10)
+
+
+def _seconds_a_call(contend: Callable[[], object], calls: int) -> float:
+    # The collector stays on, for garbage is a part of the cost; but each contender starts clean
+    # and pays for no other's.
+    gc.collect()
+    start = time.perf_counter()
+    for _ in range(calls):
+        contend()
+    return (time.perf_counter() - start) / calls
+
+
+def _microseconds(seconds: list[float]) -> str:
+    return f"{statistics.median(seconds) * 1e6:.4g} µs"
