@@ -14,13 +14,16 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 from requests.exceptions import RetryError
+from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import EmptyPoolError
+from urllib3.poolmanager import PoolKey
 from urllib3.util import Timeout
 
 from .call import Call, current_call
 from .endpoints import Endpoint, Endpoints
 from .exceptions import ConnectionManagerError
 from .hop import Answer, Hop
+from .patterns import split_url
 from .policies.deadline import shorten
 from .policies.rate_limit import Permit
 from .policies.retry import Again, Stop
@@ -87,7 +90,7 @@ class ManagedAdapter(HTTPAdapter):
 
     def _send_retrying(self, hop: Hop, permit: Permit | None) -> requests.Response:
         """The attempt loop: a policy decides, this acts."""
-        policy = hop.endpoint.retry
+        policy = hop.endpoint.merged.retry
         retry = policy.begin(hop.request.headers)
         delay = 0.0
         while True:
@@ -119,7 +122,7 @@ class ManagedAdapter(HTTPAdapter):
         except Exception as error:
             answer = error
         hop.learn(answer)
-        if deadline is not None or isinstance(answer, Exception) or not answer.ok:
+        if _may_be_told_of(hop, answer):
             hop.record(
                 answer,
                 started_at=started_at,
@@ -158,11 +161,39 @@ class ManagedAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         keep_to_bounds(self.poolmanager)
+        self._pool_keys: dict[tuple[Any, ...], PoolKey] = {}
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)
         keep_to_bounds(manager)
         return manager
+
+    def get_connection_with_tls_context(
+        self,
+        request: requests.PreparedRequest,
+        verify: Any,
+        proxies: dict[str, str] | None = None,
+        cert: Any = None,
+    ) -> HTTPConnectionPool:
+        """Find the pool by the key that it had before; which pools are kept is urllib3's affair."""
+        ask = super().get_connection_with_tls_context
+        if proxies or isinstance(cert, list):
+            return ask(request, verify, proxies, cert)
+        mine = (split_url(request.url or "")[0], verify, cert, _current_ssl_context())
+        key = self._pool_keys.get(mine)
+        pool = None if key is None else self.poolmanager.pools.get(key)
+        if pool is None:
+            pool = ask(request, verify, proxies, cert)
+            self._remember_key(mine, pool)
+        return pool
+
+    def _remember_key(self, mine: tuple[Any, ...], pool: HTTPConnectionPool) -> None:
+        pools = self.poolmanager.pools
+        if len(self._pool_keys) > 4 * self._pool_connections:
+            self._pool_keys = {}  # most are of pools that are gone
+        for key in pools.keys():  # noqa: SIM118  # its own kind of container cannot be iterated
+            if pools.get(key) is pool:
+                self._pool_keys[mine] = key
 
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: Any, cert: Any = None
@@ -192,12 +223,19 @@ def _own_arguments(
     """Return what this hop's own URL says of the arguments that the caller did not give."""
     own: dict[str, Any] = {}
     if "timeout" not in call.given:
-        own["timeout"] = endpoint.timeout
+        own["timeout"] = endpoint.merged.timeout
     if call.session is not None and not {"verify", "cert"} <= call.given.keys():
         verify, cert = endpoint.tls(call.session)
         tls = call.session.merge_environment_settings(request.url or "", {}, None, verify, cert)
         own.update({name: tls[name] for name in ("verify", "cert") if name not in call.given})
     return own
+
+
+def _may_be_told_of(hop: Hop, answer: Answer) -> bool:
+    """Whether an error might come that has to list this attempt."""
+    if isinstance(answer, Exception) or answer.status_code != 200:
+        return True
+    return 200 in hop.endpoint.merged.retry.statuses
 
 
 def _take_permit(hop: Hop) -> Permit | None:
@@ -227,7 +265,7 @@ def _end(hop: Hop, answer: Answer, decision: Stop | None) -> requests.Response:
         if decision is None:
             raise answer
         raise hop.exhausted(decision, answer) from answer
-    if decision is None or not hop.endpoint.retry.raises_on_status:
+    if decision is None or not hop.endpoint.merged.retry.raises_on_status:
         return answer
     if hop.arguments["stream"]:
         _keep_small_body(answer)

@@ -69,7 +69,7 @@ class Call:
         """Wait for a permit as long as settings and deadline allow; raises `RateLimitExceeded`."""
         permit = None
         if endpoint.limiter is not None:
-            longest = endpoint.longest_wait
+            longest = endpoint.merged.longest_wait
             if self.deadline is not None:
                 longest = min(longest, self.deadline.left())
             permit = endpoint.limiter.acquire(longest, endpoint.name)

@@ -38,30 +38,36 @@ MOST_IDLE = 4096
 
 
 @dataclass(frozen=True)
+class Merged:
+    """What several patterns come to together, whatever the origin."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+    """Setting → the pattern that gave it; what is absent came from the manager."""
+    retry: RetryPolicy
+    timeout: float | Timeouts | None
+    """What ``requests`` takes as ``timeout``."""
+    longest_wait: float
+    """Seconds that a call may wait for a permit; infinite: as long as its deadline allows."""
+
+
+@dataclass(frozen=True)
 class Endpoint:
     """What holds for the URLs of one origin that match the same patterns."""
 
     name: str
     """The most specific pattern, or the origin where none matches."""
-    settings: Settings
-    sources: Mapping[str, str]
-    """Setting → the pattern that gave it; what is absent came from the manager."""
+    merged: Merged
     limiter: RateLimiter | None
     breaker: Breaker | None
-    retry: RetryPolicy
-    timeouts: Timeouts
-    longest_wait: float
-    """Seconds that a call may wait for a permit; infinite: as long as its deadline allows."""
 
     @property
-    def timeout(self) -> float | Timeouts | None:
-        """What ``requests`` takes as ``timeout``."""
-        connect, read = self.timeouts
-        return connect if connect == read else self.timeouts
+    def settings(self) -> Settings:
+        return self.merged.settings
 
     def tls(self, session: requests.Session) -> tuple[Any, Any]:
         """Return verify and cert: a pattern's, or what the session has for all URLs."""
-        settings, sources = self.settings, self.sources
+        settings, sources = self.merged.settings, self.merged.sources
         return (
             settings.verify if "verify" in sources else session.verify,
             settings.cert if "cert" in sources else session.cert,
@@ -175,6 +181,7 @@ class EndpointTable:
             host = (rule.pattern.any_below, rule.pattern.host)
             self._by_host.setdefault(host, []).append(rule)
         self._origins: dict[str, _OriginView] = {}
+        self._merged: dict[tuple[Pattern, ...], Merged] = {}
 
     def resolve(self, url: str) -> Endpoint:
         """Return what holds for a URL. Raises what requests raises for one that it cannot send."""
@@ -201,24 +208,36 @@ class EndpointTable:
         return self._by_host.get(host, [])
 
     def _compile(self, origin: Origin, rules: tuple[_Rule, ...]) -> Endpoint:
-        """Merge the settings of ``rules``, the general first, and find the policies."""
-        merged: Layer = dict(self._defaults)
-        sources: dict[str, str] = {}
-        for rule in rules:
-            merged.update(rule.layer)
-            sources.update(dict.fromkeys(rule.layer, rule.text))
-        settings = Settings(**merged)
-        longest_wait = settings.rate_limit_max_wait
+        merged = self._merge(rules)
         return Endpoint(
             name=rules[-1].text if rules else str(origin),
+            merged=merged,
+            limiter=self._limiter(origin, rules, merged.settings),
+            breaker=self._breaker(origin, rules, merged.settings),
+        )
+
+    def _merge(self, rules: tuple[_Rule, ...]) -> Merged:
+        """Merge the settings of ``rules``, the general first."""
+        patterns = tuple(rule.pattern for rule in rules)
+        known = self._merged.get(patterns)
+        if known is not None:
+            return known
+        layer: Layer = dict(self._defaults)
+        sources: dict[str, str] = {}
+        for rule in rules:
+            layer.update(rule.layer)
+            sources.update(dict.fromkeys(rule.layer, rule.text))
+        settings = Settings(**layer)
+        connect, read = settings.timeouts
+        wait = settings.rate_limit_max_wait
+        merged = Merged(
             settings=settings,
             sources=sources,
-            limiter=self._limiter(origin, rules, settings),
-            breaker=self._breaker(origin, rules, settings),
             retry=RetryPolicy(settings),
-            timeouts=settings.timeouts,
-            longest_wait=math.inf if longest_wait is None else longest_wait,
+            timeout=connect if connect == read else (connect, read),
+            longest_wait=math.inf if wait is None else wait,
         )
+        return self._merged.setdefault(patterns, merged)
 
     def _limiter(
         self, origin: Origin, rules: tuple[_Rule, ...], settings: Settings

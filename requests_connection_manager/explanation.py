@@ -61,7 +61,7 @@ def explain(url: str, endpoint: Endpoint) -> Explanation:
     steps = {
         "deadline": settings.total_timeout is not None,
         "circuit breaker": breaker is not None,
-        "retry": endpoint.retry.enabled,
+        "retry": endpoint.merged.retry.enabled,
         "rate limit": limiter is not None,
         "send": True,
     }
@@ -70,7 +70,9 @@ def explain(url: str, endpoint: Endpoint) -> Explanation:
         endpoint=endpoint.name,
         settings=tuple(
             Explained(
-                each.name, getattr(settings, each.name), endpoint.sources.get(each.name, MANAGER)
+                each.name,
+                getattr(settings, each.name),
+                endpoint.merged.sources.get(each.name, MANAGER),
             )
             for each in fields(settings)
         ),

@@ -15,6 +15,7 @@ import requests
 from .adapter import ManagedAdapter
 from .call import Call, current_call
 from .endpoints import Endpoints
+from .environment import KNOWS_ALL_SOURCES, EnvironmentMemory, FromEnvironment
 from .exceptions import ConnectionManagerError, ManagerClosed
 from .failures import FailingStatus, is_failing_error, is_failing_status
 from .policies.deadline import Deadline
@@ -35,6 +36,7 @@ class ManagedSession(requests.Session):
         self._endpoints = endpoints
         self._stats = stats
         self._shut = False
+        self._environment = EnvironmentMemory()
         self.verify = settings.verify
         self.cert = settings.cert
         adapter = ManagedAdapter(
@@ -77,7 +79,7 @@ class ManagedSession(requests.Session):
             "cookies": cookies,
             "files": files,
             "auth": auth,
-            "timeout": endpoint.timeout if timeout is UNSET else timeout,
+            "timeout": endpoint.merged.timeout if timeout is UNSET else timeout,
             "allow_redirects": allow_redirects,
             "proxies": proxies,
             "hooks": hooks,
@@ -115,6 +117,32 @@ class ManagedSession(requests.Session):
         call.given = {name: kwargs[name] for name in _PER_HOP if name in kwargs}
         forward = super().send
         return self._in_ring(call, request.url or "", lambda: forward(request, **kwargs))
+
+    def merge_environment_settings(
+        self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
+    ) -> dict[str, Any]:
+        """Do what requests does, with the part that the environment says looked up once."""
+        ask = super().merge_environment_settings
+        if (
+            proxies is None  # which requests takes for "no look at the environment's"
+            or proxies
+            or self.proxies
+            or not isinstance(verify, (bool, str))
+            or not (self.trust_env and KNOWS_ALL_SOURCES)
+        ):
+            return ask(url, proxies, stream, verify, cert)
+
+        def ask_for_the_environment() -> FromEnvironment:
+            said = ask(url, {}, None, verify, None)
+            return FromEnvironment(said["proxies"], said["verify"])
+
+        known = self._environment.recall(url, verify, ask_for_the_environment)
+        return {
+            "proxies": known.proxies.copy(),
+            "stream": self.stream if stream is None else stream,
+            "verify": known.verify,
+            "cert": self.cert if cert is None else cert,
+        }
 
     def shut(self) -> None:
         """Close the pools, and refuse whatever comes after."""

@@ -15,7 +15,7 @@ FLOORS = [  # from the cellar up; a module may import what is below it
     {"checks", "failures", "stats"},
     {"settings", "patterns"},
     {"policies.deadline", "policies.retry", "policies.rate_limit", "policies.circuit_breaker"},
-    {"transport", "scopes"},
+    {"transport", "scopes", "environment"},
     {"endpoints"},
     {"call", "explanation"},
     {"hop"},

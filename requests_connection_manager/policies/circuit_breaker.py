@@ -87,7 +87,10 @@ class Breaker:
 
     def succeeded(self, admission: Admission) -> None:
         """The service answered."""
+        circuit = self.circuit
         with self._lock:
+            if not admission.is_trial and not circuit.fail_counter and len(circuit.listeners) == 1:
+                return  # the common case: pybreaker would set 0 to 0, and tell nobody but us
             if self._ends(admission):
                 self.circuit.call(_succeed)
 
