@@ -12,7 +12,7 @@ help:  ## what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 demo: $(VENV)/.ready  ## the main job, against an embedded server that misbehaves; or URL=https://…
-	$(BIN)/python -m examples.demo $(URL)
+	$(BIN)/python -m examples.demo $(if $(URL),'$(URL)')
 
 test: $(VENV)/.ready  ## all tests, with branch coverage and its floor
 	$(BIN)/python -m pytest --cov --cov-report=term

@@ -13,7 +13,7 @@ from importlib.metadata import version
 
 import requests_connection_manager
 
-from . import endpoint_lookup, get_overhead, open_breaker, rate_limit_fairness, throughput
+from . import deadline, endpoint_lookup, get_overhead, open_breaker, rate_limit_fairness, throughput
 from .harness import Figure, as_table
 
 BENCHMARKS = {
@@ -21,6 +21,7 @@ BENCHMARKS = {
     "throughput": throughput.main,
     "open_breaker": open_breaker.main,
     "rate_limit_fairness": rate_limit_fairness.main,
+    "deadline": deadline.main,
     "endpoint_lookup": endpoint_lookup.main,
 }
 

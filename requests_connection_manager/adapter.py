@@ -69,17 +69,23 @@ class ManagedAdapter(HTTPAdapter):
         if endpoint is not call.endpoint:
             arguments.update(_own_arguments(call, endpoint, request))
         try:
-            return self._send_guarded(Hop(call, endpoint, request, arguments))
+            return self._send_guarded(call, endpoint, request, arguments)
         except ConnectionManagerError as error:
             error.request = error.request or request
             raise
 
-    def _send_guarded(self, hop: Hop) -> requests.Response:
+    def _send_guarded(
+        self,
+        call: Call,
+        endpoint: Endpoint,
+        request: requests.PreparedRequest,
+        arguments: dict[str, Any],
+    ) -> requests.Response:
         """The breaker's ring: it admits the hop, and learns what came of it once."""
-        ticket = hop.call.claim(hop.endpoint) or hop.call.admit(hop.endpoint)
-        hop.is_trial = ticket.admission is not None and ticket.admission.is_trial
+        ticket = call.claim(endpoint) or call.admit(endpoint)
+        hop = Hop(call, endpoint, request, arguments, ticket)
         try:
-            return self._send_retrying(hop, ticket.permit)
+            return self._send_retrying(hop)
         except Exception:
             raise
         except BaseException:
@@ -88,11 +94,12 @@ class ManagedAdapter(HTTPAdapter):
         finally:
             ticket.settle(hop.answered, hop.failure)
 
-    def _send_retrying(self, hop: Hop, permit: Permit | None) -> requests.Response:
+    def _send_retrying(self, hop: Hop) -> requests.Response:
         """The attempt loop: a policy decides, this acts."""
         policy = hop.endpoint.merged.retry
         retry = policy.begin(hop.request.headers)
         delay = 0.0
+        permit = _first_permit(hop)
         while True:
             answer = self._attempt(hop, permit, delay)
             if isinstance(answer, Exception):
@@ -103,13 +110,12 @@ class ManagedAdapter(HTTPAdapter):
                 decision = hop.objection(answer) or decision
             if not isinstance(decision, Again):
                 return _end(hop, answer, decision)
-            delay, retry, permit = decision.delay, decision.retry, None
+            delay, retry = decision.delay, decision.retry
             _pause(hop, delay, answer)
+            permit = _next_permit(hop)
 
     def _attempt(self, hop: Hop, permit: Permit | None, delay: float) -> Answer:
-        """Take a permit and send once; return the answer, or the error that it ended with."""
-        if permit is None:
-            permit = _take_permit(hop)
+        """Send once; return the answer, or the error that it ended with."""
         deadline = hop.call.deadline
         if deadline is not None and deadline.expired:
             raise hop.call.too_late(hop.url, "no time was left for another attempt")
@@ -130,8 +136,11 @@ class ManagedAdapter(HTTPAdapter):
                 delay=delay,
                 throttled=permit.waited if permit else 0.0,
             )
-        if hop.failure is not None and deadline is not None and deadline.expired:
-            raise hop.call.too_late(hop.url, "the time ran out in an attempt") from hop.failure
+        failure = hop.failure
+        if failure is not None and deadline is not None and deadline.expired:
+            if not hop.had_its_time(deadline.seconds):
+                hop.forget()
+            raise hop.call.too_late(hop.url, "the time ran out in an attempt") from failure
         return answer
 
     def _transmit(self, hop: Hop) -> requests.Response:
@@ -238,11 +247,17 @@ def _may_be_told_of(hop: Hop, answer: Answer) -> bool:
     return 200 in hop.endpoint.merged.retry.statuses
 
 
-def _take_permit(hop: Hop) -> Permit | None:
+def _first_permit(hop: Hop) -> Permit | None:
+    if hop.ticket.permit is None:
+        hop.call.take_first_permit(hop.ticket)
+    return hop.ticket.permit
+
+
+def _next_permit(hop: Hop) -> Permit | None:
     try:
         return hop.call.take_permit(hop.endpoint)
     except ConnectionManagerError as rejection:
-        raise rejection from hop.failure  # of a retry: what it was for
+        raise rejection from hop.failure  # what the retry was for
 
 
 def _pause(hop: Hop, delay: float, answer: Answer) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import requests
 
 from .endpoints import Endpoint, EndpointTable
-from .exceptions import Attempt, DeadlineExceeded
+from .exceptions import Attempt, CircuitBreakerOpen, DeadlineExceeded
 from .policies.circuit_breaker import Admission
 from .policies.deadline import Deadline
 from .policies.rate_limit import Permit
@@ -24,6 +24,16 @@ class Ticket:
     endpoint: Endpoint
     admission: Admission | None
     permit: Permit | None = None
+
+    @property
+    def is_trial(self) -> bool:
+        return self.admission is not None and self.admission.is_trial
+
+    def renew(self) -> None:
+        """Ask the breaker again after a wait; raises `CircuitBreakerOpen`."""
+        breaker, admission = self.endpoint.breaker, self.admission
+        if breaker is not None and admission is not None:
+            self.admission = breaker.renew(admission, self.endpoint.name)
 
     def settle(self, answered: bool, failure: Exception | None) -> None:
         """Tell the breaker what came of the hop; neither: nothing was learned of the service."""
@@ -41,6 +51,7 @@ class Ticket:
         """Give back the permit, for an attempt that was never made."""
         if self.endpoint.limiter is not None and self.permit is not None:
             self.endpoint.limiter.give_back(self.permit)
+            self.permit = None
 
 
 @dataclass(slots=True)
@@ -64,6 +75,17 @@ class Call:
         """Ask the breaker; raises `CircuitBreakerOpen`."""
         breaker = endpoint.breaker
         return Ticket(endpoint, breaker.admit(endpoint.name) if breaker else None)
+
+    def take_first_permit(self, ticket: Ticket) -> None:
+        """Wait for the permit of a hop's first attempt; the circuit may open meanwhile."""
+        ticket.permit = self.take_permit(ticket.endpoint)
+        if ticket.permit is not None and ticket.permit.waited:
+            try:
+                ticket.renew()
+            except CircuitBreakerOpen:
+                ticket.give_back()
+                self.let_go = False
+                raise
 
     def take_permit(self, endpoint: Endpoint) -> Permit | None:
         """Wait for a permit as long as settings and deadline allow; raises `RateLimitExceeded`."""

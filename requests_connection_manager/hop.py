@@ -8,7 +8,7 @@ from typing import Any
 import requests
 from requests.utils import rewind_body
 
-from .call import Call
+from .call import Call, Ticket
 from .endpoints import Endpoint
 from .exceptions import Attempt, MaxRetriesExceeded
 from .failures import FailingStatus, in_short, is_failing_error, is_failing_status, never_left
@@ -28,7 +28,7 @@ class Hop:
     request: requests.PreparedRequest
     arguments: dict[str, Any]
     """Those of ``HTTPAdapter.send``."""
-    is_trial: bool = False
+    ticket: Ticket
     attempts: list[Attempt] = field(default_factory=list)
     answered: bool = False
     """Whether the last attempt had an answer that speaks for the service."""
@@ -56,8 +56,15 @@ class Hop:
                 self.failure = FailingStatus(answer.status_code)
 
     def forget(self) -> None:
-        """Draw no conclusion on the service: the hop was interrupted."""
+        """Draw no conclusion on the service."""
         self.answered, self.failure = False, None
+
+    def had_its_time(self, seconds: float) -> bool:
+        """Whether the service has had the better part of a deadline for its answers.
+
+        Otherwise the time went into waiting, and that it ran out says nothing of the service.
+        """
+        return sum(attempt.elapsed for attempt in self.attempts) >= seconds / 2
 
     def record(self, answer: Answer, *, started_at: float, elapsed: float, **waits: float) -> None:
         """Keep an attempt for the errors that tell of it."""
@@ -74,7 +81,7 @@ class Hop:
 
     def objection(self, answer: Answer) -> Stop | None:
         """Say why a retry that the policy wants cannot be made."""
-        if self.is_trial:
+        if self.ticket.is_trial:
             return Stop("the trial of a half-open circuit is a single attempt")
         untouched = isinstance(answer, Exception) and never_left(answer)
         if not untouched and not self._can_be_replayed():

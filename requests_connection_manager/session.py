@@ -92,7 +92,7 @@ class ManagedSession(requests.Session):
 
         def admit_and_forward() -> requests.Response:
             call.ticket = call.admit(endpoint)
-            call.ticket.permit = call.take_permit(endpoint)
+            call.take_first_permit(call.ticket)
             return forward(method=method, url=url, **arguments)
 
         try:

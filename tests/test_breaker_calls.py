@@ -253,6 +253,51 @@ def test_a_deadline_in_an_attempt_is_a_failure_one_before_it_is_not(
     assert manager.circuit_breaker.fail_counter == 1
 
 
+def test_a_deadline_that_went_into_waiting_does_not_blame_the_service(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    """Who gets a permit just before the deadline has no time left for a healthy service."""
+    url = server.script("/healthy", Reply(), Reply(delay=5))
+    manager = make_manager(rate_limit_requests=1, rate_limit_period=0.5, total_timeout=0.7)
+    manager.get(url)
+    with pytest.raises(DeadlineExceeded) as caught:
+        manager.get(url)
+    assert caught.value.attempts[0].throttled > 0.35
+    assert server.count() == 2
+    assert manager.circuit_breaker.fail_counter == 0
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_who_waited_for_a_permit_asks_the_breaker_again(
+    make_manager: MakeManager, server: ScriptedServer, bare: bool
+) -> None:
+    url = server.script("/down", Reply(status=503, delay=0.1))
+    manager = make_manager(
+        rate_limit_requests=1,
+        rate_limit_period=0.4,
+        circuit_breaker_failure_threshold=1,
+        max_retries=0,
+    )
+    prepared = requests.Request("GET", url).prepare()
+    get = (lambda: manager.session.send(prepared)) if bare else (lambda: manager.get(url))
+    start = threading.Barrier(5)
+
+    def call(_: int) -> str:
+        start.wait()
+        try:
+            return str(get().status_code)
+        except CircuitBreakerOpen:
+            return "rejected"
+
+    with ThreadPoolExecutor(5) as pool:
+        outcomes = sorted(pool.map(call, range(5)))
+    assert outcomes == ["503"] + ["rejected"] * 4
+    assert server.count() == 1
+    assert manager.get_stats()["requests_made"] == 1
+    limiter = manager._endpoints.table.resolve(url).limiter
+    assert limiter._window.num_calls == 0  # the permits were given back
+
+
 def test_switched_off_nothing_is_rejected(
     make_manager: MakeManager, server: ScriptedServer
 ) -> None:

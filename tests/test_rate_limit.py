@@ -53,6 +53,16 @@ def test_no_wait_at_all(clock) -> None:
     limit.acquire(longest=0)
 
 
+def test_the_first_window_starts_with_the_first_permit(clock) -> None:
+    limit = limiter(clock)
+    clock.now += 9
+    for _ in range(3):
+        limit.acquire()
+    clock.now += 2  # the limiter is older than a period, its window is not
+    with pytest.raises(RateLimitExceeded):
+        limit.acquire(longest=0)
+
+
 def test_refused_tries_cost_nothing(clock) -> None:
     limit = limiter(clock)
     limit.acquire()

@@ -85,6 +85,12 @@ class Breaker:
             self._trial = weakref.ref(trial)
             return trial
 
+    def renew(self, admission: Admission, endpoint: str = "") -> Admission:
+        """Ask again, if the state has changed while the hop waited to be sent."""
+        if admission.generation == self._admission.generation:
+            return admission
+        return self.admit(endpoint)
+
     def succeeded(self, admission: Admission) -> None:
         """The service answered."""
         circuit = self.circuit

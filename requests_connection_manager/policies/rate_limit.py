@@ -47,6 +47,7 @@ class RateLimiter:
         self._clock = clock
         self._sleep = sleep
         self._window = limits(calls=calls, period=period, clock=clock)
+        self._window.last_reset = -math.inf  # else the first one would start here and now
         self._count = self._window(lambda: None)
         self._lock = threading.Lock()
         self._line: deque[threading.Event] = deque()
