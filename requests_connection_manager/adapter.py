@@ -12,37 +12,30 @@ import time
 from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.exceptions import RetryError
-from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import EmptyPoolError
-from urllib3.poolmanager import PoolKey
-from urllib3.util import Timeout
 
+from .attempt import BoundedAdapter
 from .call import Call, current_call
 from .endpoints import Endpoint, Endpoints
 from .exceptions import ConnectionManagerError
 from .hop import Answer, Hop
-from .patterns import split_url
-from .policies.deadline import shorten
+from .policies.deadline import Deadline
 from .policies.rate_limit import Permit
 from .policies.retry import Again, Stop
-from .settings import Timeouts
-from .transport import Bounds, current_bounds, keep_to_bounds
 
 _SMALL_BODY = 65_536
 """Bytes that are worth reading to keep a connection."""
-_NO_BOUNDS = Bounds()
 
 
-class ManagedAdapter(HTTPAdapter):
+class ManagedAdapter(BoundedAdapter):
     """The transport adapter of a managed session. Its own ``max_retries`` is always 0."""
 
     def __init__(
         self, endpoints: Endpoints, pool_connections: int, pool_maxsize: int, pool_block: bool
     ) -> None:
         self._endpoints = endpoints
-        super().__init__(pool_connections, pool_maxsize, max_retries=0, pool_block=pool_block)
+        super().__init__(pool_connections, pool_maxsize, pool_block=pool_block)
 
     def send(
         self,
@@ -68,6 +61,9 @@ class ManagedAdapter(HTTPAdapter):
         }
         if endpoint is not call.endpoint:
             arguments.update(_own_arguments(call, endpoint, request))
+        settings = endpoint.settings
+        if settings.ssl_context and call.given.get("verify", settings.verify) is True:
+            arguments["verify"] = True  # the environment's bundle is not for this context
         try:
             return self._send_guarded(call, endpoint, request, arguments)
         except ConnectionManagerError as error:
@@ -122,7 +118,7 @@ class ManagedAdapter(HTTPAdapter):
         started_at, start = time.time(), time.monotonic()
         answer: Answer
         try:
-            answer = self._transmit(hop)
+            answer = self.send_once(hop.request, hop.arguments, *_bounds(hop))
         except EmptyPoolError as error:  # waited for a connection of a blocking pool
             raise hop.call.too_late(hop.url, "no pooled connection came free") from error
         except Exception as error:
@@ -143,88 +139,6 @@ class ManagedAdapter(HTTPAdapter):
             raise hop.call.too_late(hop.url, "the time ran out in an attempt") from failure
         return answer
 
-    def _transmit(self, hop: Hop) -> requests.Response:
-        """Send, and read the body unless it is streamed or left to the redirect."""
-        arguments, bounds = hop.arguments, _NO_BOUNDS
-        deadline, context = hop.call.deadline, hop.endpoint.settings.ssl_context
-        if context is not None:
-            verify = hop.call.given.get("verify", hop.endpoint.settings.verify)
-            if verify is True:  # the environment's bundle is not for this context either
-                arguments = {**arguments, "verify": True}
-            if arguments["verify"] is False:
-                context = None  # the caller wants no checks; a context would bring its own
-        if deadline is not None or context is not None:
-            pair = _as_pair(arguments["timeout"])
-            bounds = Bounds(deadline, pair[1] if pair else None, context)
-            if deadline is not None and pair is not None:
-                arguments = {**arguments, "timeout": shorten(pair, deadline.left())}
-        token = current_bounds.set(bounds)
-        try:
-            response = super().send(hop.request, **arguments)
-            if not arguments["stream"] and not response.is_redirect:
-                response.content  # noqa: B018  # a cut or trickling body is this attempt's failure
-            return response
-        finally:
-            current_bounds.reset(token)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        keep_to_bounds(self.poolmanager)
-        self._pool_keys: dict[tuple[Any, ...], PoolKey] = {}
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        keep_to_bounds(manager)
-        return manager
-
-    def get_connection_with_tls_context(
-        self,
-        request: requests.PreparedRequest,
-        verify: Any,
-        proxies: dict[str, str] | None = None,
-        cert: Any = None,
-    ) -> HTTPConnectionPool:
-        """Find the pool by the key that it had before; which pools are kept is urllib3's affair."""
-        ask = super().get_connection_with_tls_context
-        if proxies or isinstance(cert, list):
-            return ask(request, verify, proxies, cert)
-        mine = (split_url(request.url or "")[0], verify, cert, _current_ssl_context())
-        key = self._pool_keys.get(mine)
-        pool = None if key is None else self.poolmanager.pools.get(key)
-        if pool is None:
-            pool = ask(request, verify, proxies, cert)
-            self._remember_key(mine, pool)
-        return pool
-
-    def _remember_key(self, mine: tuple[Any, ...], pool: HTTPConnectionPool) -> None:
-        pools = self.poolmanager.pools
-        if len(self._pool_keys) > 4 * self._pool_connections:
-            self._pool_keys = {}  # most are of pools that are gone
-        for key in pools.keys():  # noqa: SIM118  # its own kind of container cannot be iterated
-            if pools.get(key) is pool:
-                self._pool_keys[mine] = key
-
-    def build_connection_pool_key_attributes(
-        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Give an ``ssl_context`` of the settings a pool of its own."""
-        host, tls = super().build_connection_pool_key_attributes(request, verify, cert)
-        context = _current_ssl_context()
-        if context is not None and host["scheme"] == "https":
-            tls["ssl_context"] = context
-            if verify is True:
-                tls.pop("ca_certs", None)
-                tls["cert_reqs"] = None  # the context's own mode
-        return host, tls
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Leave the trust of an ``ssl_context`` alone, unless a CA bundle was asked for."""
-        if _current_ssl_context() is None or verify is not True:
-            super().cert_verify(conn, url, verify, cert)
-            return
-        super().cert_verify(conn, url, False, cert)
-        conn.cert_reqs = None
-
 
 def _own_arguments(
     call: Call, endpoint: Endpoint, request: requests.PreparedRequest
@@ -238,6 +152,14 @@ def _own_arguments(
         tls = call.session.merge_environment_settings(request.url or "", {}, None, verify, cert)
         own.update({name: tls[name] for name in ("verify", "cert") if name not in call.given})
     return own
+
+
+def _bounds(hop: Hop) -> tuple[Deadline | None, ssl.SSLContext | None]:
+    """Return what bounds an attempt beside its arguments."""
+    context = hop.endpoint.settings.ssl_context
+    if context is not None and hop.arguments["verify"] is False:
+        context = None  # the caller wants no checks; a context would bring its own
+    return hop.call.deadline, context
 
 
 def _may_be_told_of(hop: Hop, answer: Answer) -> bool:
@@ -298,21 +220,3 @@ def _keep_small_body(response: requests.Response) -> None:
     except (ValueError, requests.RequestException):
         pass
     response.close()
-
-
-def _current_ssl_context() -> ssl.SSLContext | None:
-    bounds = current_bounds.get()
-    return bounds.ssl_context if bounds is not None else None
-
-
-def _as_pair(timeout: Any) -> Timeouts | None:
-    """Read what requests takes as ``timeout``; None: it is for urllib3 to complain of."""
-    if isinstance(timeout, Timeout):
-        started = timeout.clone()  # its total counts from here
-        started.start_connect()
-        connect = Timeout.resolve_default_timeout(started.connect_timeout)
-        return connect, started.read_timeout
-    halves = timeout if isinstance(timeout, tuple) and len(timeout) == 2 else (timeout, timeout)
-    if all(half is None or isinstance(half, (int, float)) for half in halves):
-        return halves
-    return None

@@ -16,7 +16,7 @@ FLOORS = [  # from the cellar up; a module may import what is below it
     {"settings", "patterns"},
     {"policies.deadline", "policies.retry", "policies.rate_limit", "policies.circuit_breaker"},
     {"transport", "scopes", "environment"},
-    {"endpoints"},
+    {"endpoints", "attempt"},
     {"call", "explanation"},
     {"hop"},
     {"adapter"},

@@ -1,0 +1,125 @@
+"""One attempt on the wire: the pool of its connection, and the bounds that it keeps."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.poolmanager import PoolKey
+from urllib3.util import Timeout
+
+from .patterns import split_url
+from .policies.deadline import Deadline, shorten
+from .settings import Timeouts
+from .transport import Bounds, current_bounds, keep_to_bounds
+
+_NO_BOUNDS = Bounds()
+
+
+class BoundedAdapter(HTTPAdapter):
+    """Sends once: within a deadline, and with an ``ssl_context``, if there are any."""
+
+    def send_once(
+        self,
+        request: requests.PreparedRequest,
+        arguments: dict[str, Any],
+        deadline: Deadline | None,
+        ssl_context: ssl.SSLContext | None,
+    ) -> requests.Response:
+        """Send, and read the body unless it is streamed or left to the redirect.
+
+        ``arguments`` are those of ``HTTPAdapter.send``.
+        """
+        bounds = _NO_BOUNDS
+        if deadline is not None or ssl_context is not None:
+            pair = _as_pair(arguments["timeout"])
+            bounds = Bounds(deadline, pair[1] if pair else None, ssl_context)
+            if deadline is not None and pair is not None:
+                arguments = {**arguments, "timeout": shorten(pair, deadline.left())}
+        token = current_bounds.set(bounds)
+        try:
+            response = super().send(request, **arguments)
+            if not arguments["stream"] and not response.is_redirect:
+                response.content  # noqa: B018  # a cut or trickling body is this attempt's failure
+            return response
+        finally:
+            current_bounds.reset(token)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        keep_to_bounds(self.poolmanager)
+        self._pool_keys: dict[tuple[Any, ...], PoolKey] = {}
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        keep_to_bounds(manager)
+        return manager
+
+    def get_connection_with_tls_context(
+        self,
+        request: requests.PreparedRequest,
+        verify: Any,
+        proxies: dict[str, str] | None = None,
+        cert: Any = None,
+    ) -> HTTPConnectionPool:
+        """Find the pool by the key that it had before; which pools are kept is urllib3's affair."""
+        ask = super().get_connection_with_tls_context
+        if proxies or isinstance(cert, list):
+            return ask(request, verify, proxies, cert)
+        mine = (split_url(request.url or "")[0], verify, cert, _current_ssl_context())
+        key = self._pool_keys.get(mine)
+        pool = None if key is None else self.poolmanager.pools.get(key)
+        if pool is None:
+            pool = ask(request, verify, proxies, cert)
+            self._remember_key(mine, pool)
+        return pool
+
+    def _remember_key(self, mine: tuple[Any, ...], pool: HTTPConnectionPool) -> None:
+        pools = self.poolmanager.pools
+        if len(self._pool_keys) > 4 * self._pool_connections:
+            self._pool_keys = {}  # most are of pools that are gone
+        for key in pools.keys():  # noqa: SIM118  # its own kind of container cannot be iterated
+            if pools.get(key) is pool:
+                self._pool_keys[mine] = key
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Give an ``ssl_context`` of the settings a pool of its own."""
+        host, tls = super().build_connection_pool_key_attributes(request, verify, cert)
+        context = _current_ssl_context()
+        if context is not None and host["scheme"] == "https":
+            tls["ssl_context"] = context
+            if verify is True:
+                tls.pop("ca_certs", None)
+                tls["cert_reqs"] = None  # the context's own mode
+        return host, tls
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Leave the trust of an ``ssl_context`` alone, unless a CA bundle was asked for."""
+        if _current_ssl_context() is None or verify is not True:
+            super().cert_verify(conn, url, verify, cert)
+            return
+        super().cert_verify(conn, url, False, cert)
+        conn.cert_reqs = None
+
+
+def _current_ssl_context() -> ssl.SSLContext | None:
+    bounds = current_bounds.get()
+    return bounds.ssl_context if bounds is not None else None
+
+
+def _as_pair(timeout: Any) -> Timeouts | None:
+    """Read what requests takes as ``timeout``; None: it is for urllib3 to complain of."""
+    if isinstance(timeout, Timeout):
+        started = timeout.clone()  # its total counts from here
+        started.start_connect()
+        connect = Timeout.resolve_default_timeout(started.connect_timeout)
+        return connect, started.read_timeout
+    halves = timeout if isinstance(timeout, tuple) and len(timeout) == 2 else (timeout, timeout)
+    if all(half is None or isinstance(half, (int, float)) for half in halves):
+        return halves
+    return None
