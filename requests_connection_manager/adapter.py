@@ -17,10 +17,10 @@ from urllib3.exceptions import EmptyPoolError
 
 from .attempt import BoundedAdapter
 from .call import Call, current_call
-from .endpoints import Endpoint, Endpoints
+from .endpoints import Endpoints
 from .exceptions import ConnectionManagerError
 from .hop import Answer, Hop
-from .policies.deadline import Deadline
+from .lookup import Endpoint
 from .policies.rate_limit import Permit
 from .policies.retry import Again, Stop
 
@@ -48,7 +48,9 @@ class ManagedAdapter(BoundedAdapter):
     ) -> requests.Response:
         """Send a request under the policies of its URL, which need not be those of the call's."""
         call = current_call.get()
-        if call is None:  # used without its session: what it was handed, the caller gave
+        if (
+            call is None or call.over
+        ):  # used without its session: what it was handed, the caller gave
             given = {"timeout": timeout, "verify": verify, "cert": cert}
             call = Call(self._endpoints.table, given=given)
         endpoint = call.table.resolve(request.url or "")
@@ -61,9 +63,11 @@ class ManagedAdapter(BoundedAdapter):
         }
         if endpoint is not call.endpoint:
             arguments.update(_own_arguments(call, endpoint, request))
-        settings = endpoint.settings
-        if settings.ssl_context and call.given.get("verify", settings.verify) is True:
+        if "cert" in endpoint.merged.sources and "cert" not in call.given:
+            arguments["cert"] = endpoint.settings.cert  # None, too, which requests would replace
+        if _own_context(call, endpoint) is not None:
             arguments["verify"] = True  # the environment's bundle is not for this context
+            arguments["cert"] = None
         try:
             return self._send_guarded(call, endpoint, request, arguments)
         except ConnectionManagerError as error:
@@ -107,6 +111,8 @@ class ManagedAdapter(BoundedAdapter):
             if not isinstance(decision, Again):
                 return _end(hop, answer, decision)
             delay, retry = decision.delay, decision.retry
+            if isinstance(answer, Exception):
+                answer.__traceback__ = None  # it would hold this frame, and the body, in a circle
             _pause(hop, delay, answer)
             permit = _next_permit(hop)
 
@@ -117,25 +123,26 @@ class ManagedAdapter(BoundedAdapter):
             raise hop.call.too_late(hop.url, "no time was left for another attempt")
         started_at, start = time.time(), time.monotonic()
         answer: Answer
+        earlier = hop.failure
         try:
-            answer = self.send_once(hop.request, hop.arguments, *_bounds(hop))
+            answer = self.send_once(
+                hop.request,
+                hop.arguments,
+                deadline,
+                _own_context(hop.call, hop.endpoint),
+                hop.call.follows,
+            )
         except EmptyPoolError as error:  # waited for a connection of a blocking pool
             raise hop.call.too_late(hop.url, "no pooled connection came free") from error
         except Exception as error:
             answer = error
         hop.learn(answer)
-        if _may_be_told_of(hop, answer):
-            hop.record(
-                answer,
-                started_at=started_at,
-                elapsed=time.monotonic() - start,
-                delay=delay,
-                throttled=permit.waited if permit else 0.0,
-            )
+        waited = permit.waited if permit is not None else 0.0
+        hop.record(answer, started_at, time.monotonic() - start, delay, waited)
         failure = hop.failure
         if failure is not None and deadline is not None and deadline.expired:
             if not hop.had_its_time(deadline.seconds):
-                hop.forget()
+                hop.failure = earlier
             raise hop.call.too_late(hop.url, "the time ran out in an attempt") from failure
         return answer
 
@@ -154,19 +161,15 @@ def _own_arguments(
     return own
 
 
-def _bounds(hop: Hop) -> tuple[Deadline | None, ssl.SSLContext | None]:
-    """Return what bounds an attempt beside its arguments."""
-    context = hop.endpoint.settings.ssl_context
-    if context is not None and hop.arguments["verify"] is False:
-        context = None  # the caller wants no checks; a context would bring its own
-    return hop.call.deadline, context
+def _own_context(call: Call, endpoint: Endpoint) -> ssl.SSLContext | None:
+    """Return the endpoint's ``ssl_context``, unless the caller wants another trust or certificate.
 
-
-def _may_be_told_of(hop: Hop, answer: Answer) -> bool:
-    """Whether an error might come that has to list this attempt."""
-    if isinstance(answer, Exception) or answer.status_code != 200:
-        return True
-    return 200 in hop.endpoint.merged.retry.statuses
+    They would have to be loaded into it, and so would be everybody's who uses it.
+    """
+    given = call.given
+    if given.get("verify", True) is not True or given.get("cert") is not None:
+        return None
+    return endpoint.settings.ssl_context
 
 
 def _first_permit(hop: Hop) -> Permit | None:
@@ -191,7 +194,6 @@ def _pause(hop: Hop, delay: float, answer: Answer) -> None:
     if deadline is not None and deadline.left() <= delay:
         why = f"no time is left to wait {delay:.3g} s for a retry"
         raise hop.call.too_late(hop.url, why, response) from hop.failure
-    hop.rewind()
     if delay > 0:
         time.sleep(delay)
 

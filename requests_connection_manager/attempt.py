@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+import time
+from datetime import timedelta
 from typing import Any
 
 import requests
@@ -17,6 +19,8 @@ from .settings import Timeouts
 from .transport import Bounds, current_bounds, keep_to_bounds
 
 _NO_BOUNDS = Bounds()
+ELAPSED = "_elapsed_on_the_wire"
+"""Where a response keeps the time from its own sending to its head: ``elapsed`` in requests."""
 
 
 class BoundedAdapter(HTTPAdapter):
@@ -28,8 +32,9 @@ class BoundedAdapter(HTTPAdapter):
         arguments: dict[str, Any],
         deadline: Deadline | None,
         ssl_context: ssl.SSLContext | None,
+        follows: bool = True,
     ) -> requests.Response:
-        """Send, and read the body unless it is streamed or left to the redirect.
+        """Send, and read the body unless it is streamed, or left to a redirect that is followed.
 
         ``arguments`` are those of ``HTTPAdapter.send``.
         """
@@ -39,14 +44,17 @@ class BoundedAdapter(HTTPAdapter):
             bounds = Bounds(deadline, pair[1] if pair else None, ssl_context)
             if deadline is not None and pair is not None:
                 arguments = {**arguments, "timeout": shorten(pair, deadline.left())}
-        token = current_bounds.set(bounds)
+        outer = current_bounds.get()
         try:
+            current_bounds.set(bounds)
+            start = time.perf_counter()
             response = super().send(request, **arguments)
-            if not arguments["stream"] and not response.is_redirect:
-                response.content  # noqa: B018  # a cut or trickling body is this attempt's failure
+            response.__dict__[ELAPSED] = timedelta(seconds=time.perf_counter() - start)
+            if not arguments["stream"] and not (follows and response.is_redirect):
+                _read(response)  # a cut or trickling body is this attempt's failure
             return response
         finally:
-            current_bounds.reset(token)
+            current_bounds.set(outer)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -93,18 +101,21 @@ class BoundedAdapter(HTTPAdapter):
         context = _current_ssl_context()
         if context is not None and host["scheme"] == "https":
             tls["ssl_context"] = context
-            if verify is True:
-                tls.pop("ca_certs", None)
-                tls["cert_reqs"] = None  # the context's own mode
+            tls["cert_reqs"] = None  # the context's own mode
         return host, tls
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Leave the trust of an ``ssl_context`` alone, unless a CA bundle was asked for."""
-        if _current_ssl_context() is None or verify is not True:
+        """Leave an ``ssl_context`` alone: the trust is its own affair."""
+        if _current_ssl_context() is None:
             super().cert_verify(conn, url, verify, cert)
-            return
-        super().cert_verify(conn, url, False, cert)
-        conn.cert_reqs = None
+
+
+def _read(response: requests.Response) -> None:
+    try:
+        response.content  # noqa: B018
+    except BaseException:
+        response.close()  # else an undecodable body keeps its connection
+        raise
 
 
 def _current_ssl_context() -> ssl.SSLContext | None:

@@ -5,16 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests
 
-from .endpoints import Endpoint, EndpointTable
 from .exceptions import Attempt, CircuitBreakerOpen, DeadlineExceeded
-from .policies.circuit_breaker import Admission
+from .lookup import Endpoint, EndpointTable
+from .policies.circuit_breaker import Admission, Breaker
 from .policies.deadline import Deadline
 from .policies.rate_limit import Permit
 from .redaction import public_url
+
+
+class Sent(NamedTuple):
+    """An attempt, in the form that costs least until an error tells of it."""
+
+    number: int
+    answer: requests.Response | Exception
+    started_at: float
+    elapsed: float
+    delay: float
+    throttled: float
+
+    def told(self) -> Attempt:
+        answer = self.answer
+        return Attempt(
+            number=self.number,
+            started_at=self.started_at,
+            elapsed=self.elapsed,
+            delay=self.delay,
+            throttled=self.throttled,
+            status=None if isinstance(answer, Exception) else answer.status_code,
+            error=answer if isinstance(answer, Exception) else None,
+        )
 
 
 @dataclass(slots=True)
@@ -67,24 +90,50 @@ class Call:
     deadline: Deadline | None = None
     ticket: Ticket | None = None
     """The first hop's, until the adapter claims it."""
+    parent: Call | None = None
+    """The call in whose course this one is made: by a hook, say, or to fetch a token."""
+    follows: bool = True
+    """Whether redirects are followed."""
     let_go: bool = False
     """Whether the policies let at least one attempt go."""
-    attempts: list[Attempt] = field(default_factory=list)
+    sent: bool = False
+    """Whether a request was handed to an adapter."""
+    over: bool = False
+    log: list[Sent] = field(default_factory=list)
+    """All attempts of the call."""
 
     def admit(self, endpoint: Endpoint) -> Ticket:
         """Ask the breaker; raises `CircuitBreakerOpen`."""
         breaker = endpoint.breaker
-        return Ticket(endpoint, breaker.admit(endpoint.name) if breaker else None)
+        if breaker is None:
+            return Ticket(endpoint, None)
+        return Ticket(endpoint, self._lent_by_parent(breaker) or breaker.admit(endpoint.name))
+
+    def _lent_by_parent(self, breaker: Breaker) -> Admission | None:
+        """Take over the trial of the call that needs this one before it can be sent.
+
+        To fetch a token from the service itself, say; otherwise the two wait for each other.
+        """
+        parent = self.parent
+        while parent is not None:
+            ticket = parent.ticket
+            if ticket is not None and ticket.is_trial and ticket.endpoint.breaker is breaker:
+                parent.ticket = None  # it asks again when its own turn comes
+                ticket.give_back()
+                return ticket.admission
+            parent = parent.parent
+        return None
 
     def take_first_permit(self, ticket: Ticket) -> None:
         """Wait for the permit of a hop's first attempt; the circuit may open meanwhile."""
+        let_go = self.let_go
         ticket.permit = self.take_permit(ticket.endpoint)
         if ticket.permit is not None and ticket.permit.waited:
             try:
                 ticket.renew()
             except CircuitBreakerOpen:
                 ticket.give_back()
-                self.let_go = False
+                self.let_go = let_go
                 raise
 
     def take_permit(self, endpoint: Endpoint) -> Permit | None:
@@ -112,12 +161,12 @@ class Call:
         """Make the error for a call whose time is up."""
         deadline = self.deadline
         assert deadline is not None
-        made = len(self.attempts)
+        made = len(self.log)
         return DeadlineExceeded(
             f"{public_url(url)}: {why} after {deadline.elapsed:.3g} s and {made} finished "
             f"attempt{'' if made == 1 else 's'}; total_timeout={deadline.seconds:g} s.",
             elapsed=deadline.elapsed,
-            attempts=tuple(self.attempts),
+            attempts=tuple(sent.told() for sent in self.log),
             endpoint=self.endpoint.name if self.endpoint else None,
             response=response,
         )

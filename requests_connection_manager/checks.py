@@ -38,9 +38,14 @@ def number(lowest: float, *, above: bool = False, highest: float = math.inf) -> 
     def check(name: str, value: Any) -> Any:
         if not _is_number(value) or not lowest <= value <= highest or (above and value == lowest):
             raise _impossible(name, value, words)
-        return value
+        return _plain(value)
 
     return check
+
+
+def _plain(value: Any) -> int | float:
+    """Make an int or a float of whatever kind of number it is."""
+    return value if type(value) in (int, float) else float(value)
 
 
 def count(lowest: int) -> Check:
@@ -73,8 +78,18 @@ def boolean(name: str, value: Any) -> bool:
     return value
 
 
+LONGEST = 1e8
+"""Seconds, three years: below what the operating system's own waits can take."""
+
+
 def seconds(name: str, value: Any) -> Any:
-    return number(0, above=True)(name, value)
+    """A time above 0."""
+    return number(0, above=True, highest=LONGEST)(name, value)
+
+
+def pause(name: str, value: Any) -> Any:
+    """A time of 0 or more."""
+    return number(0, highest=LONGEST)(name, value)
 
 
 def timeout(name: str, value: Any) -> Any:
@@ -82,8 +97,9 @@ def timeout(name: str, value: Any) -> Any:
         return None
     is_pair = isinstance(value, (tuple, list)) and len(value) == 2
     halves = tuple(value) if is_pair else (value,)
-    if all(half is None or (_is_number(half) and half > 0) for half in halves):
-        return halves if is_pair else value
+    if all(half is None or (_is_number(half) and 0 < half <= LONGEST) for half in halves):
+        plain = tuple(None if half is None else _plain(half) for half in halves)
+        return plain if is_pair else plain[0]
     raise _impossible(
         name,
         value,
@@ -140,7 +156,13 @@ def cert(name: str, value: Any) -> Any:
         return value
     if isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_path, value)):
         return tuple(value)
-    raise _impossible(name, value, "the path of a certificate, a (certificate, key) pair, or None")
+    # The value is not shown: a third item is likely to be the password of the key.
+    raise ConfigurationError(
+        f"{name} is impossible: it must be the path of a certificate, a (certificate, key) pair "
+        "of paths, or None.",
+        field=name,
+        value=value,
+    )
 
 
 def _is_path(value: object) -> bool:

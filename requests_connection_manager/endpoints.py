@@ -1,85 +1,24 @@
-"""The settings and the policies that a URL gets.
+"""The endpoints of a manager: patterns and their settings, and what a change of them leaves alone.
 
-A table is never changed: a change of the endpoints makes a new one, and a call keeps the table
-that it started with. Limiters and breakers outlive the tables, as long as their numbers stay.
-
-The look-up is a table by origin and by path prefix; it does not grow with the number of patterns.
+Limiters and breakers outlive the tables that hand them out, as long as their numbers stay.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-import requests
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from .exceptions import ConfigurationError
-from .patterns import Origin, Pattern, parse_origin, split_url
+from .lookup import LIMIT_SETTINGS, EndpointTable, Rule
+from .patterns import Pattern
 from .policies.circuit_breaker import Breaker, Circuit
 from .policies.rate_limit import RateLimiter
-from .policies.retry import RetryPolicy
 from .scopes import Key, Scopes
-from .settings import Layer, Settings, Timeouts, endpoint_layer
+from .settings import Layer, endpoint_layer
 
-LIMIT_SETTINGS = frozenset({"rate_limit_requests", "rate_limit_period", "rate_limit_scope"})
-BREAKER_SETTINGS = frozenset(
-    {
-        "circuit_breaker_failure_threshold",
-        "circuit_breaker_recovery_timeout",
-        "circuit_breaker_success_threshold",
-    }
-)
-MOST_IDLE = 4096
-"""Scopes and origins kept before those that hold no state are forgotten: a crawler's bound."""
-
-
-@dataclass(frozen=True)
-class Merged:
-    """What several patterns come to together, whatever the origin."""
-
-    settings: Settings
-    sources: Mapping[str, str]
-    """Setting → the pattern that gave it; what is absent came from the manager."""
-    retry: RetryPolicy
-    timeout: float | Timeouts | None
-    """What ``requests`` takes as ``timeout``."""
-    longest_wait: float
-    """Seconds that a call may wait for a permit; infinite: as long as its deadline allows."""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """What holds for the URLs of one origin that match the same patterns."""
-
-    name: str
-    """The most specific pattern, or the origin where none matches."""
-    merged: Merged
-    limiter: RateLimiter | None
-    breaker: Breaker | None
-
-    @property
-    def settings(self) -> Settings:
-        return self.merged.settings
-
-    def tls(self, session: requests.Session) -> tuple[Any, Any]:
-        """Return verify and cert: a pattern's, or what the session has for all URLs."""
-        settings, sources = self.merged.settings, self.merged.sources
-        return (
-            settings.verify if "verify" in sources else session.verify,
-            settings.cert if "cert" in sources else session.cert,
-        )
-
-
-class _Rule(NamedTuple):
-    """A pattern, the user's spelling of it, and its settings."""
-
-    pattern: Pattern
-    text: str
-    layer: Layer
+_UNSET = object()
 
 
 class Endpoints:
@@ -91,9 +30,9 @@ class Endpoints:
         self._limiters: Scopes[RateLimiter] = Scopes()
         self._breakers: Scopes[Breaker] = Scopes()
         self._configs: dict[str, dict[str, Any]] = {}
-        rules: dict[Pattern, _Rule] = {}
+        rules: dict[Pattern, Rule] = {}
         for text, config in _as_mapping(configs).items():
-            rule = _Rule(Pattern.parse(text), text, endpoint_layer(text, config))
+            rule = Rule(Pattern.parse(text), text, endpoint_layer(text, config))
             twin = rules.setdefault(rule.pattern, rule)
             if twin is not rule:
                 raise ConfigurationError(
@@ -102,18 +41,19 @@ class Endpoints:
                     field="endpoint_configs",
                     value=text,
                 )
-            self._configs[text] = dict(config)
+            self._configs[text] = _copy_of(rule.layer, config)
         self.table = self._table(rules)
 
     def add(self, text: str, config: Mapping[str, Any]) -> None:
         """Add a pattern, or replace the settings of one."""
-        rule = _Rule(Pattern.parse(text), text, endpoint_layer(text, config))
+        rule = Rule(Pattern.parse(text), text, endpoint_layer(text, config))
         with self._lock:
             rules = dict(self.table.rules)
             self._forget(rules.pop(rule.pattern, None), rule.layer)
             rules[rule.pattern] = rule
-            self._configs[text] = dict(config)
+            self._configs[text] = _copy_of(rule.layer, config)
             self.table = self._table(rules)
+            self._drop_unreachable(rule.pattern)
 
     def remove(self, text: str) -> None:
         """Remove a pattern; an unknown one is no error."""
@@ -125,30 +65,39 @@ class Endpoints:
             rules = dict(self.table.rules)
             self._forget(rules.pop(pattern, None), {})
             self.table = self._table(rules)
+            self._drop_unreachable(pattern)
 
     def configs(self) -> dict[str, dict[str, Any]]:
         """Return a copy of what was configured, by pattern."""
         with self._lock:
-            return {text: _copy_of(config) for text, config in self._configs.items()}
+            return {text: _copy_of({}, config) for text, config in self._configs.items()}
 
     def circuits(self) -> dict[str, Circuit]:
         """Return the pybreaker objects by scope."""
         return {breaker.scope: breaker.circuit for breaker in self._breakers.all()}
 
-    def _table(self, rules: dict[Pattern, _Rule]) -> EndpointTable:
+    def _table(self, rules: dict[Pattern, Rule]) -> EndpointTable:
         return EndpointTable(self._defaults, rules, self._limiters, self._breakers, self._prune)
 
-    def _forget(self, old: _Rule | None, layer: Layer) -> None:
-        """Drop the limiters and breakers of a pattern whose numbers change with ``layer``."""
+    def _forget(self, old: Rule | None, layer: Layer) -> None:
+        """Drop the limiters of a pattern whose numbers change with ``layer``."""
         if old is None:
             return
         del self._configs[old.text]
-        for scopes, names in (
-            (self._limiters, LIMIT_SETTINGS),
-            (self._breakers, BREAKER_SETTINGS),
-        ):
-            if any(old.layer.get(name, _UNSET) != layer.get(name, _UNSET) for name in names):
-                scopes.drop(old.pattern)
+        if any(old.layer.get(name, _UNSET) != layer.get(name, _UNSET) for name in LIMIT_SETTINGS):
+            self._limiters.drop(lambda key: key.owner == old.pattern)
+
+    def _drop_unreachable(self, changed: Pattern) -> None:
+        """Drop the breakers that no URL gets any more; they would still be listed."""
+        table = self.table
+
+        def is_gone(key: Key) -> bool:
+            origin = key.origin
+            if origin is None or not changed.serves(origin):
+                return False
+            return key not in table.breaker_keys(origin)
+
+        self._breakers.drop(is_gone)
 
     def _prune(self, crowded: EndpointTable) -> None:
         """Forget the origins that hold no state; called when they have become many."""
@@ -158,162 +107,6 @@ class Endpoints:
             self._limiters.drop_idle()
             self._breakers.drop_idle()
             self.table = self._table(self.table.rules)
-
-
-class EndpointTable:
-    """The endpoints as they were at one moment."""
-
-    def __init__(
-        self,
-        defaults: Layer,
-        rules: dict[Pattern, _Rule],
-        limiters: Scopes[RateLimiter],
-        breakers: Scopes[Breaker],
-        crowded: Callable[[EndpointTable], None],
-    ) -> None:
-        self.rules = rules
-        self._defaults = defaults
-        self._limiters = limiters
-        self._breakers = breakers
-        self._crowded = crowded
-        self._by_host: dict[tuple[bool, str], list[_Rule]] = {}
-        for rule in rules.values():
-            host = (rule.pattern.any_below, rule.pattern.host)
-            self._by_host.setdefault(host, []).append(rule)
-        self._origins: dict[str, _OriginView] = {}
-        self._merged: dict[tuple[Pattern, ...], Merged] = {}
-
-    def resolve(self, url: str) -> Endpoint:
-        """Return what holds for a URL. Raises what requests raises for one that it cannot send."""
-        origin, path = split_url(url)
-        view = self._origins.get(origin)
-        if view is None:
-            view = self._view(origin)
-        return view.only if view.only is not None else view.resolve(path)
-
-    def _view(self, origin: str) -> _OriginView:
-        if len(self._origins) >= MOST_IDLE:
-            self._crowded(self)  # calls under way go on with this table
-        parsed = parse_origin(origin)
-        view = _OriginView(parsed, self._rules_for(parsed), self._compile)
-        return self._origins.setdefault(origin, view)
-
-    def _rules_for(self, origin: Origin) -> list[_Rule]:
-        labels = origin.host.split(".")
-        hosts = [(True, ".".join(labels[i:])) for i in range(1, len(labels))]
-        found = [rule for host in (*hosts, (False, origin.host)) for rule in self._rules_at(host)]
-        return [rule for rule in found if rule.pattern.serves(origin)]
-
-    def _rules_at(self, host: tuple[bool, str]) -> list[_Rule]:
-        return self._by_host.get(host, [])
-
-    def _compile(self, origin: Origin, rules: tuple[_Rule, ...]) -> Endpoint:
-        merged = self._merge(rules)
-        return Endpoint(
-            name=rules[-1].text if rules else str(origin),
-            merged=merged,
-            limiter=self._limiter(origin, rules, merged.settings),
-            breaker=self._breaker(origin, rules, merged.settings),
-        )
-
-    def _merge(self, rules: tuple[_Rule, ...]) -> Merged:
-        """Merge the settings of ``rules``, the general first."""
-        patterns = tuple(rule.pattern for rule in rules)
-        known = self._merged.get(patterns)
-        if known is not None:
-            return known
-        layer: Layer = dict(self._defaults)
-        sources: dict[str, str] = {}
-        for rule in rules:
-            layer.update(rule.layer)
-            sources.update(dict.fromkeys(rule.layer, rule.text))
-        settings = Settings(**layer)
-        connect, read = settings.timeouts
-        wait = settings.rate_limit_max_wait
-        merged = Merged(
-            settings=settings,
-            sources=sources,
-            retry=RetryPolicy(settings),
-            timeout=connect if connect == read else (connect, read),
-            longest_wait=math.inf if wait is None else wait,
-        )
-        return self._merged.setdefault(patterns, merged)
-
-    def _limiter(
-        self, origin: Origin, rules: tuple[_Rule, ...], settings: Settings
-    ) -> RateLimiter | None:
-        calls, period = settings.rate_limit_requests, settings.rate_limit_period
-        if calls is None:
-            return None
-        owner = _owner(rules, LIMIT_SETTINGS)
-        scope = owner.text if owner else "all endpoints without a limit of their own"
-        where = None
-        if settings.rate_limit_scope == "host":
-            where, scope = origin, f"{owner.text} ({origin})" if owner else str(origin)
-        return self._limiters.get(
-            Key(owner and owner.pattern, where, (calls, period)),
-            lambda: RateLimiter(scope, calls, period),
-        )
-
-    def _breaker(
-        self, origin: Origin, rules: tuple[_Rule, ...], settings: Settings
-    ) -> Breaker | None:
-        threshold = settings.circuit_breaker_failure_threshold
-        recovery = settings.circuit_breaker_recovery_timeout
-        trials = settings.circuit_breaker_success_threshold
-        if threshold is None or recovery is None:
-            return None
-        owner = _owner(rules, BREAKER_SETTINGS)
-        scope = f"{owner.text} ({origin})" if owner else str(origin)
-        return self._breakers.get(
-            Key(owner and owner.pattern, origin, (threshold, recovery, trials)),
-            lambda: Breaker(scope, threshold, recovery, trials),
-        )
-
-
-class _OriginView:
-    """The rules of one origin, by path prefix, and the endpoints that they come to."""
-
-    def __init__(
-        self,
-        origin: Origin,
-        rules: list[_Rule],
-        compile_: Callable[[Origin, tuple[_Rule, ...]], Endpoint],
-    ) -> None:
-        self._origin = origin
-        self._compile = compile_
-        self._by_path: dict[str, list[_Rule]] = {}
-        for rule in rules:
-            self._by_path.setdefault(rule.pattern.path, []).append(rule)
-        self._depth = max((path.count("/") for path in self._by_path), default=0)
-        self._endpoints: dict[tuple[Pattern, ...], Endpoint] = {}
-        self.only = self.resolve("/") if self._depth == 0 else None
-        """The one endpoint of an origin whose patterns name no path."""
-
-    def resolve(self, path: str) -> Endpoint:
-        matching = list(self._by_path.get("", ()))
-        end = 0
-        for _ in range(self._depth):
-            end = path.find("/", end + 1)
-            prefix = path if end < 0 else path[:end]
-            matching += self._by_path.get(prefix, ())
-            if end < 0:
-                break
-        matching.sort(key=lambda rule: rule.pattern.specificity)
-        patterns = tuple(rule.pattern for rule in matching)
-        endpoint = self._endpoints.get(patterns)
-        if endpoint is None:
-            endpoint = self._compile(self._origin, tuple(matching))
-            endpoint = self._endpoints.setdefault(patterns, endpoint)
-        return endpoint
-
-
-_UNSET = object()
-
-
-def _owner(rules: tuple[_Rule, ...], names: frozenset[str]) -> _Rule | None:
-    """Return the most specific rule that sets one of ``names``."""
-    return next((rule for rule in reversed(rules) if names & rule.layer.keys()), None)
 
 
 def _as_mapping(configs: object) -> Mapping[Any, Any]:
@@ -329,9 +122,11 @@ def _as_mapping(configs: object) -> Mapping[Any, Any]:
     return configs
 
 
-def _copy_of(config: dict[str, Any]) -> dict[str, Any]:
-    """Copy the containers, so that a change of theirs changes nothing here."""
-    return {
-        name: copy.copy(value) if isinstance(value, (list, set, dict)) else value
-        for name, value in config.items()
-    }
+def _copy_of(layer: Layer, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy what the user said, with the containers; what can be read only once, from ``layer``."""
+    copies = {}
+    for name, value in config.items():
+        if isinstance(value, Iterator):
+            value = layer[name]
+        copies[name] = copy.copy(value) if isinstance(value, (list, set, dict)) else value
+    return copies

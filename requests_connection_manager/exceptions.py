@@ -55,7 +55,8 @@ class ConnectionManagerError(requests.RequestException):
         request: requests.Request | requests.PreparedRequest | None = None,
         response: requests.Response | None = None,
     ) -> None:
-        super().__init__(message, request=request, response=response)
+        # Not super(): beside this root may stand a foreign class with a constructor of its own.
+        requests.RequestException.__init__(self, message, request=request, response=response)
         self.endpoint = endpoint
 
     def __reduce__(self) -> tuple[Any, ...]:

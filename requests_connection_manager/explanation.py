@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-from .endpoints import Endpoint
+from .lookup import Endpoint
 from .redaction import public_url
 
 MANAGER = "manager"

@@ -9,13 +9,14 @@ import ssl
 from collections.abc import Iterator
 
 import requests
-from requests.exceptions import ChunkedEncodingError, ProxyError, SSLError
+from requests.exceptions import ChunkedEncodingError, SSLError
 from urllib3.exceptions import (
     ClosedPoolError,
     ConnectTimeoutError,
     HTTPError,
     MaxRetryError,
     ProtocolError,
+    ProxyError,
 )
 
 from .exceptions import ConnectionManagerError
@@ -33,9 +34,7 @@ def is_failing_status(status: object) -> bool:
 
 def is_failing_error(error: BaseException) -> bool:
     """Whether an exception counts against the service, rather than against the caller or us."""
-    if isinstance(error, ConnectionManagerError) or is_certificate_error(error):
-        return False
-    return isinstance(error, _NETWORK_ERRORS)
+    return _is_of_the_network(error) and not is_certificate_error(error)
 
 
 def is_certificate_error(error: BaseException) -> bool:
@@ -45,14 +44,15 @@ def is_certificate_error(error: BaseException) -> bool:
 
 def never_left(error: BaseException) -> bool:
     """Whether the server cannot have seen the request, so that any method may be sent again."""
-    return isinstance(error, ProxyError) or isinstance(
-        transport_error(error), (ConnectTimeoutError, ClosedPoolError)
-    )
+    inner: BaseException | None = transport_error(error)
+    if isinstance(inner, ProxyError):  # a forward proxy has seen it, unless it was out of reach
+        inner = inner.original_error
+    return isinstance(inner, (ConnectTimeoutError, ClosedPoolError))
 
 
 def transport_error(error: BaseException) -> HTTPError | None:
     """Return the urllib3 error behind an exception of requests; None: not one of the network."""
-    if not isinstance(error, _NETWORK_ERRORS):
+    if not _is_of_the_network(error):
         return None
     for inner in _inside(error):
         if isinstance(inner, HTTPError) and not isinstance(inner, MaxRetryError):
@@ -67,7 +67,20 @@ class FailingStatus(requests.HTTPError):
     """An answer that counts against the service, as the error that it stands for."""
 
     def __init__(self, status: object) -> None:
-        super().__init__(f"status {status}")
+        super().__init__(status)
+
+    def __str__(self) -> str:
+        return f"status {self.args[0]}"
+
+
+def without_traceback(error: Exception) -> Exception:
+    """Make an error of the same kind; the original would keep the frames of its call alive."""
+    if isinstance(error, FailingStatus):
+        return FailingStatus(*error.args)
+    try:
+        return type(error)(in_short(error))
+    except Exception:  # a foreign class with a constructor of its own
+        return requests.ConnectionError(in_short(error))
 
 
 def in_short(error: BaseException) -> str:
@@ -82,13 +95,22 @@ def in_short(error: BaseException) -> str:
 
 
 def _inside(error: BaseException, depth: int = 6) -> Iterator[BaseException]:
-    """Yield the exceptions that an exception was made from, outermost first."""
-    parts = (*error.args, getattr(error, "reason", None), error.__cause__, error.__context__)
-    for part in parts:
+    """Yield the exceptions that an exception was made from, outermost first.
+
+    Not its ``__context__``: that may be whatever the caller was just handling.
+    """
+    for part in (*error.args, getattr(error, "reason", None), error.__cause__):
         if isinstance(part, BaseException):
             yield part
             if depth:
                 yield from _inside(part, depth - 1)
+
+
+def _is_of_the_network(error: BaseException) -> bool:
+    """Whether it came from the wire; not from us, nor from a body that makes calls of its own."""
+    if isinstance(error, ConnectionManagerError) or not isinstance(error, _NETWORK_ERRORS):
+        return False
+    return not any(isinstance(inner, ConnectionManagerError) for inner in _inside(error))
 
 
 def _blames_a_certificate(error: BaseException) -> bool:

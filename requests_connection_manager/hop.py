@@ -8,10 +8,10 @@ from typing import Any
 import requests
 from requests.utils import rewind_body
 
-from .call import Call, Ticket
-from .endpoints import Endpoint
-from .exceptions import Attempt, MaxRetriesExceeded
+from .call import Call, Sent, Ticket
+from .exceptions import MaxRetriesExceeded
 from .failures import FailingStatus, in_short, is_failing_error, is_failing_status, never_left
+from .lookup import Endpoint
 from .policies.retry import Stop
 from .redaction import public_url
 
@@ -29,7 +29,7 @@ class Hop:
     arguments: dict[str, Any]
     """Those of ``HTTPAdapter.send``."""
     ticket: Ticket
-    attempts: list[Attempt] = field(default_factory=list)
+    log: list[Sent] = field(default_factory=list)
     answered: bool = False
     """Whether the last attempt had an answer that speaks for the service."""
     failure: Exception | None = None
@@ -64,59 +64,52 @@ class Hop:
 
         Otherwise the time went into waiting, and that it ran out says nothing of the service.
         """
-        return sum(attempt.elapsed for attempt in self.attempts) >= seconds / 2
+        return sum(sent.elapsed for sent in self.log) >= seconds / 2
 
-    def record(self, answer: Answer, *, started_at: float, elapsed: float, **waits: float) -> None:
-        """Keep an attempt for the errors that tell of it."""
-        attempt = Attempt(
-            number=len(self.attempts) + 1,
-            started_at=started_at,
-            elapsed=elapsed,
-            status=answer.status_code if isinstance(answer, requests.Response) else None,
-            error=answer if isinstance(answer, Exception) else None,
-            **waits,
-        )
-        self.attempts.append(attempt)
-        self.call.attempts.append(attempt)
+    def record(self, answer: Answer, started_at: float, elapsed: float, *waits: float) -> None:
+        """Keep an attempt for the errors that may have to tell of it."""
+        sent = Sent(len(self.log) + 1, answer, started_at, elapsed, *waits)
+        self.log.append(sent)
+        self.call.log.append(sent)
 
     def objection(self, answer: Answer) -> Stop | None:
         """Say why a retry that the policy wants cannot be made."""
         if self.ticket.is_trial:
             return Stop("the trial of a half-open circuit is a single attempt")
         untouched = isinstance(answer, Exception) and never_left(answer)
-        if not untouched and not self._can_be_replayed():
+        if not untouched and not self._is_ready_again():
             return Stop("its body can be read only once, so that it was not sent twice")
         return None
-
-    def rewind(self) -> None:
-        """Put a file that is the body back to where it began."""
-        if isinstance(self._body_position, int):
-            rewind_body(self.request)
 
     def exhausted(
         self, stop: Stop, plain: Exception, response: requests.Response | None = None
     ) -> MaxRetriesExceeded:
         """Make the error that stands for ``plain``, which plain requests would have raised."""
-        made = len(self.attempts)
+        made = len(self.log)
         what = f"status {response.status_code}" if response is not None else in_short(plain)
         return MaxRetriesExceeded.instead_of(plain)(
             f"{self.method} {public_url(self.url)}: {what} after {made} "
             f"attempt{'' if made == 1 else 's'}{stop.why and f': {stop.why}'}. "
             f"`attempts` tells more; the endpoint is {self.endpoint.name}.",
-            attempts=tuple(self.attempts),
+            attempts=tuple(sent.told() for sent in self.log),
             last_error=plain,
             retry_after=stop.retry_after,
             endpoint=self.endpoint.name,
             response=response,
         )
 
-    def _can_be_replayed(self) -> bool:
+    def _is_ready_again(self) -> bool:
+        """Put the body back to where it began; only a file, text or bytes surely can be."""
         body = self.request.body
         if body is None or isinstance(body, (bytes, str)):
             return True
-        if hasattr(body, "read"):
-            return hasattr(body, "seek") and isinstance(self._body_position, int)
-        return not hasattr(body, "__next__")  # a list can be read again, a generator cannot
+        if not isinstance(self._body_position, int):
+            return False
+        try:
+            rewind_body(self.request)
+        except (requests.RequestException, OSError, ValueError, AttributeError):
+            return False
+        return True
 
     @property
     def _body_position(self) -> object:

@@ -12,6 +12,7 @@ import requests
 
 from .endpoints import Endpoints
 from .explanation import Explanation, explain
+from .patterns import as_text
 from .policies.circuit_breaker import Circuit, WorstCircuit
 from .session import UNSET, ManagedSession
 from .settings import ManagerSettings, Settings, manager_layer
@@ -161,9 +162,10 @@ class ConnectionManager:
         """Return a copy of the endpoint settings, by pattern."""
         return self._endpoints.configs()
 
-    def explain(self, url: str) -> Explanation:
+    def explain(self, url: str | bytes) -> Explanation:
         """Say which pattern gives which setting to a URL, and which policies it gets."""
-        return explain(url, self._endpoints.table.resolve(url))
+        text = as_text(url)
+        return explain(text, self._endpoints.table.resolve(text))
 
     @property
     def timeout(self) -> Any:

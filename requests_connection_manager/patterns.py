@@ -16,11 +16,12 @@ from urllib3.exceptions import LocationParseError
 from urllib3.util import Url, parse_url
 
 from .exceptions import ConfigurationError
+from .redaction import public_url
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _PLAIN_URL = re.compile(
-    r"(https?://[a-z0-9][a-z0-9.-]*(?::[1-9][0-9]{0,4})?)"  # lower case, ASCII, no user-info
+    r"(https?://[a-z0-9][a-z0-9.-]*(?<!\.)(?::[1-9][0-9]{0,4})?)"  # lower case, ASCII, no user-info
     r"((?:/(?![./])[A-Za-z0-9._~!$&'()*+,;=:@-]*)*)"  # no escapes, dot segments, empty segments
     r"(?:[?#]|\Z)"
 )
@@ -29,7 +30,7 @@ _PATTERN = re.compile(
     r"(?P<any_below>\*\.)?"
     r"(?P<host>\[[0-9a-f:.%]+\]|[^\s/?#@:*\[\]\\]+)"
     r"(?::(?P<port>[0-9]{1,5}))?"
-    r"(?P<path>/[^?#\s\\]*)?",
+    r"(?P<path>/[^?#*\s\\]*)?",
     re.IGNORECASE,
 )
 
@@ -46,6 +47,11 @@ class Origin(NamedTuple):
         return f"{self.scheme}://{self.host}{port}"
 
 
+def as_text(url: object) -> str:
+    """Return a URL in whatever form requests takes it."""
+    return url.decode() if isinstance(url, bytes) else str(url)
+
+
 def split_url(url: str) -> tuple[str, str]:
     """Return a URL's origin, as text, and its path, both as requests will send them.
 
@@ -56,7 +62,7 @@ def split_url(url: str) -> tuple[str, str]:
         return plain[1], plain[2] or "/"
     parsed = _as_sent(url)
     port = "" if parsed.port is None else f":{parsed.port}"
-    return f"{parsed.scheme}://{parsed.host or ''}{port}", "/" + (parsed.path or "").lstrip("/")
+    return f"{parsed.scheme}://{_name(parsed)}{port}", "/" + (parsed.path or "").lstrip("/")
 
 
 def parse_origin(origin: str) -> Origin:
@@ -68,6 +74,11 @@ def parse_origin(origin: str) -> Origin:
     scheme = parsed.scheme or ""
     port = parsed.port if parsed.port is not None else _DEFAULT_PORTS.get(scheme)
     return Origin(scheme, parsed.host or "", port)
+
+
+def _name(parsed: Url) -> str:
+    """Return the host; a dot at its end says only that the name is complete."""
+    return (parsed.host or "").removesuffix(".")
 
 
 def _as_sent(url: str) -> Url:
@@ -102,7 +113,7 @@ class Pattern:
             sent = _as_sent(f"http://{match['host']}{match['path'] or ''}")
         except (requests.RequestException, LocationParseError, ValueError) as error:
             raise _unreadable(text) from error
-        host = sent.host or ""
+        host = _name(sent)
         port = int(match["port"]) if match["port"] else None
         if ".." in host or host.startswith(".") or (port is not None and not 0 < port < 65536):
             raise _unreadable(text)
@@ -135,8 +146,9 @@ class Pattern:
 
 
 def _unreadable(text: object) -> ConfigurationError:
+    shown = repr(public_url(text)) if isinstance(text, str) else f"of type {type(text).__name__}"
     return ConfigurationError(
-        f"endpoint pattern {text!r} cannot be parsed: it must be a host with, at most, a scheme, "
+        f"endpoint pattern {shown} cannot be parsed: it must be a host with, at most, a scheme, "
         "a port and a path, such as 'api.example.com', '*.example.com', 'api.example.com:8443' "
         "or 'https://api.example.com/v1'.",
         field="endpoint_configs",

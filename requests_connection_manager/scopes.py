@@ -6,6 +6,7 @@ They outlive the tables of endpoints, so that a change of the endpoints leaves t
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -19,7 +20,7 @@ class Key(NamedTuple):
     """The pattern that sets it; None: the manager."""
     origin: Origin | None
     """None: it is for all origins."""
-    numbers: tuple[float, ...]
+    numbers: tuple[float | None, ...]
 
 
 class Stateful(Protocol):
@@ -40,25 +41,30 @@ class Scopes(Generic[T]):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_key: dict[Key, T] = {}
+        # What was forgotten, while calls under way still hold it: there must not be two of a kind.
+        self._in_use: weakref.WeakValueDictionary[Key, T] = weakref.WeakValueDictionary()
 
     def get(self, key: Key, make: Callable[[], T]) -> T:
         """Return the policy of ``key``; the first to ask makes it."""
         with self._lock:
-            found = self._by_key.get(key)
+            found = self._by_key.get(key) or self._in_use.pop(key, None)
             if found is None:
-                found = self._by_key[key] = make()
+                found = make()
+            self._by_key[key] = found
             return found
 
     def all(self) -> list[T]:
         with self._lock:
             return list(self._by_key.values())
 
-    def drop(self, owner: Pattern) -> None:
-        """Forget those of a pattern."""
+    def drop(self, gone: Callable[[Key], bool]) -> None:
+        """Forget those whose key is ``gone``."""
         with self._lock:
-            self._by_key = {key: it for key, it in self._by_key.items() if key.owner != owner}
+            self._by_key = {key: it for key, it in self._by_key.items() if not gone(key)}
 
     def drop_idle(self) -> None:
         """Forget those that hold no state."""
         with self._lock:
-            self._by_key = {key: it for key, it in self._by_key.items() if not it.idle}
+            idle = {key: it for key, it in self._by_key.items() if it.idle}
+            self._in_use.update(idle)
+            self._by_key = {key: it for key, it in self._by_key.items() if key not in idle}

@@ -11,19 +11,24 @@ from collections.abc import Callable
 from typing import Any
 
 import requests
+from requests.exceptions import InvalidJSONError, InvalidSchema
 
 from .adapter import ManagedAdapter
-from .call import Call, current_call
+from .attempt import ELAPSED
+from .call import Call, Ticket, current_call
 from .endpoints import Endpoints
 from .environment import KNOWS_ALL_SOURCES, EnvironmentMemory, FromEnvironment
 from .exceptions import ConnectionManagerError, ManagerClosed
 from .failures import FailingStatus, is_failing_error, is_failing_status
+from .patterns import as_text
 from .policies.deadline import Deadline
 from .settings import ManagerSettings
 from .stats import Stats
 
 UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
 """Not given: the endpoint's ``timeout`` holds. None is what it is in requests: no limit."""
+_OF_A_HOP = {"stream", "timeout", "verify", "cert", "proxies", "allow_redirects"}
+"""What requests passes to ``send`` for the first request of a call, and for its redirects."""
 _PER_HOP = ("timeout", "verify", "cert")
 """The arguments that each hop has from its own URL, unless the caller gave them."""
 
@@ -66,7 +71,7 @@ class ManagedSession(requests.Session):
     ) -> requests.Response:
         """Send a request as ``requests.Session.request`` does, under the policies of its URL."""
         self.check_open()
-        call = self._start(url.decode() if isinstance(url, bytes) else str(url))
+        call = self._start(as_text(url))
         endpoint = call.endpoint
         assert endpoint is not None
         if timeout is not UNSET or verify is not None or cert is not None:
@@ -88,15 +93,17 @@ class ManagedSession(requests.Session):
             "cert": own_cert if cert is None else cert,
             "json": json,
         }
+        call.follows = allow_redirects
         forward = super().request
 
         def admit_and_forward() -> requests.Response:
             call.ticket = call.admit(endpoint)
             call.take_first_permit(call.ticket)
+            self.check_open()  # after a wait it need not be
             return forward(method=method, url=url, **arguments)
 
         try:
-            return self._in_ring(call, str(url), admit_and_forward)
+            return self._in_ring(call, as_text(url), admit_and_forward)
         except ConnectionManagerError as error:
             if error.request is None:
                 error.request = requests.Request(
@@ -107,22 +114,37 @@ class ManagedSession(requests.Session):
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a prepared request; by itself it is a call, too, and meets its hop's policies."""
         under_way = current_call.get()
-        if under_way is not None and under_way.session is self and "timeout" in kwargs:
-            return super().send(request, **kwargs)  # a hop of it
+        ours = under_way is not None and under_way.session is self and not under_way.over
+        if under_way is not None and ours and kwargs.keys() >= _OF_A_HOP:
+            under_way.sent = True
+            return _with_its_own_time(super().send(request, **kwargs))
         self.check_open()
         if not isinstance(request, requests.PreparedRequest):
             return super().send(request, **kwargs)  # which says what is wrong
+        if kwargs.get("timeout", UNSET) is None:
+            del kwargs["timeout"]  # what requests itself passes for "not said"
         call = self._start(request.url or "")
         call.endpoint = None  # nothing is filled in yet
         call.given = {name: kwargs[name] for name in _PER_HOP if name in kwargs}
+        call.follows = kwargs.get("allow_redirects", True)
+        call.sent = True
         forward = super().send
-        return self._in_ring(call, request.url or "", lambda: forward(request, **kwargs))
+        try:
+            return self._in_ring(
+                call, request.url or "", lambda: _with_its_own_time(forward(request, **kwargs))
+            )
+        except ConnectionManagerError as error:
+            error.request = error.request or request
+            raise
 
     def merge_environment_settings(
         self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
     ) -> dict[str, Any]:
         """Do what requests does, with the part that the environment says looked up once."""
         ask = super().merge_environment_settings
+        if verify is None:  # asked by code that prepares and sends by itself
+            verify, own_cert = self._endpoints.table.resolve(url).tls(self)
+            cert = own_cert if cert is None else cert
         if (
             proxies is None  # which requests takes for "no look at the environment's"
             or proxies
@@ -160,38 +182,73 @@ class ManagedSession(requests.Session):
         endpoint = table.resolve(url)
         seconds = endpoint.settings.total_timeout
         deadline = None if seconds is None else Deadline(seconds)
-        return Call(table, session=self, endpoint=endpoint, deadline=deadline)
+        parent = current_call.get()
+        return Call(table, session=self, endpoint=endpoint, deadline=deadline, parent=parent)
 
     def _in_ring(
         self, call: Call, url: str, forward: Callable[[], requests.Response]
     ) -> requests.Response:
-        """Let ``forward`` run as (a part of) the call, and settle what the adapter has not."""
-        token = current_call.set(call)
-        answered = False
-        failure: Exception | None = None
+        """Let ``forward`` run as the call, and settle what the adapter has not."""
+        outer = current_call.get()
         try:
+            current_call.set(call)
             response = forward()
-            if call.ticket is not None:  # something stood in for the adapter
-                status = getattr(response, "status_code", None)
-                answered = not is_failing_status(status)
-                failure = None if answered else FailingStatus(status)
+            if call.ticket is not None:
+                _settle_by_answer(call, call.ticket, response)
             return response
         except Exception as error:
-            if is_failing_error(error):
-                failure = error
-                if call.deadline is not None and call.deadline.expired:
-                    raise call.too_late(url, "the time ran out in a redirect") from error
+            if call.ticket is not None:
+                _settle_by_error(call, call.ticket, error)
+            if is_failing_error(error) and call.deadline is not None and call.deadline.expired:
+                raise call.too_late(url, "the time ran out in a redirect") from error
             raise
         finally:
-            current_call.reset(token)
+            current_call.set(outer)
+            call.over = True
+            if call.ticket is not None:  # interrupted
+                call.ticket.settle(False, None)
             if call.let_go:
                 self._stats.count_call()
             if call.deadline is not None:
                 call.deadline.release()
-            if call.ticket is not None:
-                call.ticket.settle(answered, failure)
-                if not answered and failure is None:
-                    call.ticket.give_back()  # a mistake of the caller's: nothing was sent
+
+
+def _settle_by_answer(call: Call, ticket: Ticket, response: requests.Response) -> None:
+    """Settle a ticket that the adapter has not claimed: something stood in for it.
+
+    Or the request went elsewhere: an auth callable can change its URL.
+    """
+    call.ticket = None
+    first = response
+    if isinstance(response, requests.Response):
+        first = response.history[0] if response.history else response
+        if call.log and call.table.resolve(first.url) is not ticket.endpoint:
+            ticket.settle(False, None)
+            ticket.give_back()
+            return
+    status = getattr(first, "status_code", None)
+    failing = is_failing_status(status)
+    ticket.settle(not failing, FailingStatus(status) if failing else None)
+
+
+def _settle_by_error(call: Call, ticket: Ticket, error: Exception) -> None:
+    call.ticket = None
+    elsewhere = bool(call.log)
+    blamed = is_failing_error(error) and not elsewhere
+    ticket.settle(False, error if blamed else None)
+    # A mistake of the caller's, found while requests prepared the request, costs no permit.
+    mistaken = isinstance(error, (ValueError, TypeError, InvalidJSONError))
+    if elsewhere or isinstance(error, InvalidSchema) or (mistaken and not call.sent):
+        ticket.give_back()
+
+
+def _with_its_own_time(response: requests.Response) -> requests.Response:
+    """Let ``elapsed`` be what it is in requests: no back-off, no wait for a permit, no body."""
+    for each in (response, *getattr(response, "history", ())):
+        elapsed = getattr(each, "__dict__", {}).get(ELAPSED)
+        if elapsed is not None:
+            each.elapsed = elapsed
+    return response
 
 
 def _given(timeout: Any, verify: Any, cert: Any) -> dict[str, Any]:

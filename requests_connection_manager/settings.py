@@ -63,7 +63,7 @@ class Settings:
         check.number(0),
         "Retry n waits `backoff_factor * 2 ** (n - 1)`, but the first comes at once.",
     )
-    backoff_max: float = _setting(20, check.number(0), "The longest back-off.")
+    backoff_max: float = _setting(20, check.pause, "The longest back-off.")
     backoff_jitter: float = _setting(
         0.5,
         check.number(0, highest=1),
@@ -85,7 +85,7 @@ class Settings:
     )
     retry_after_max: float = _setting(
         60,
-        check.number(0),
+        check.pause,
         "A longer `Retry-After` ends the retries, and the error tells the hint.",
     )
     raise_on_status: bool = _setting(
@@ -101,7 +101,7 @@ class Settings:
     rate_limit_period: float = _setting(60, check.seconds, "The period of the limit.")
     rate_limit_max_wait: float | None = _setting(
         None,
-        check.or_none(check.number(0), "as long as the deadline allows"),
+        check.or_none(check.pause, "as long as the deadline allows"),
         "The longest wait for a permit; 0: raise `RateLimitExceeded` instead of waiting.",
     )
     rate_limit_scope: str = _setting(
@@ -116,7 +116,7 @@ class Settings:
     )
     circuit_breaker_recovery_timeout: float | None = _setting(
         60,
-        check.or_none(check.number(0), "no circuit breaker"),
+        check.or_none(check.pause, "no circuit breaker"),
         "Time from the opening to the first trial; None switches it off.",
     )
     circuit_breaker_success_threshold: int = _setting(
@@ -179,6 +179,8 @@ class ManagerSettings(Settings):
 _PER_URL = {each.name: each.metadata["check"] for each in fields(Settings)}
 _PER_MANAGER = {each.name: each.metadata["check"] for each in fields(ManagerSettings)}
 
+DEFAULTS = {each.name: each.default for each in fields(Settings)}
+
 Layer = dict[str, Any]
 """Some settings by name, checked: what one pattern, or the constructor, has said."""
 
@@ -193,8 +195,8 @@ def endpoint_layer(pattern: str, config: object) -> Layer:
     where = f"endpoint_configs[{pattern!r}]"
     if not isinstance(config, Mapping):
         raise ConfigurationError(
-            f"{where}={config!r} is impossible: it must be a dictionary of settings, "
-            "such as {'timeout': 5}.",
+            f"{where} is impossible as {type(config).__name__}: it must be a dictionary of "
+            "settings, such as {'timeout': 5}.",
             field=where,
             value=config,
         )
@@ -207,11 +209,39 @@ def endpoint_layer(pattern: str, config: object) -> Layer:
     return _with_retry_spelt_out(layer)
 
 
+def displaced_by(layer: Layer) -> tuple[str, ...]:
+    """Return the settings of less specific layers that a layer does away with, unnamed.
+
+    An ``ssl_context`` has its own trust and certificate. Another trust or certificate cannot be
+    loaded into it, or everybody who uses it would have them.
+    """
+    if layer.get("ssl_context") is not None:
+        return ("verify", "cert")
+    if layer.get("verify", True) is not True or layer.get("cert") is not None:
+        return ("ssl_context",)
+    return ()
+
+
 def _checked(given: Mapping[str, Any], checks: Mapping[str, Check], what: str) -> Layer:
     for name, value in given.items():
         if name not in checks:
             raise _unknown(name, value, checks, what)
-    return {name: checks[name](name, value) for name, value in given.items()}
+    layer = {name: checks[name](name, value) for name, value in given.items()}
+    _refuse_two_kinds_of_trust(layer)
+    return layer
+
+
+def _refuse_two_kinds_of_trust(layer: Layer) -> None:
+    if layer.get("ssl_context") is None:
+        return
+    for name in ("verify", "cert"):
+        if layer.get(name) not in (None, True):
+            raise ConfigurationError(
+                f"{name} is impossible beside ssl_context: give the context its own trust and "
+                "certificate (load_verify_locations, load_cert_chain, verify_mode).",
+                field=name,
+                value=layer[name],
+            )
 
 
 def _unknown(name: object, value: object, known: Iterable[str], what: str) -> ConfigurationError:

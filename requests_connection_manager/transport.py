@@ -61,10 +61,24 @@ class _BoundedPool(HTTPConnectionPool):
 
 class _BoundedConnection(HTTPConnection):
     def send(self, data: Any) -> None:
-        bounds = current_bounds.get()
-        if self.sock is not None and bounds is not None and bounds.deadline is not None:
-            _give_time(self.sock, bounds.deadline, self.timeout)
+        self._keep_to_bounds(self.sock)
         super().send(data)
+
+    # A TLS handshake has the timeout that its socket was left with. There is no public point
+    # between connecting, or opening a tunnel, and the handshake.
+    def _new_conn(self) -> socket.socket:
+        connected = super()._new_conn()
+        self._keep_to_bounds(connected)
+        return connected
+
+    def _tunnel(self) -> None:
+        super()._tunnel()
+        self._keep_to_bounds(self.sock)
+
+    def _keep_to_bounds(self, sock: socket.socket | None) -> None:
+        bounds = current_bounds.get()
+        if sock is not None and bounds is not None and bounds.deadline is not None:
+            _give_time(sock, bounds.deadline, self.timeout)
 
 
 class _BoundedResponse(http.client.HTTPResponse):
@@ -95,6 +109,9 @@ class _BoundedReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         _give_time(self._sock, self._deadline, self._timeout)
         return self._raw.readinto(buffer)
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
 
     def close(self) -> None:
         if not self.closed:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from urllib3.util.retry import Retry
 
-from requests_connection_manager import ConfigurationError
-from requests_connection_manager import endpoints as module
-from requests_connection_manager.endpoints import Endpoint, Endpoints
+from requests_connection_manager import ConfigurationError, lookup
+from requests_connection_manager.endpoints import Endpoints
+from requests_connection_manager.lookup import Endpoint
 from requests_connection_manager.settings import manager_layer
 
 
@@ -226,7 +226,7 @@ def test_all_threads_get_the_same_limiter_and_breaker() -> None:
 def test_a_crawler_of_many_origins_keeps_only_those_with_state(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "MOST_IDLE", 50)
+    monkeypatch.setattr(lookup, "MOST_IDLE", 50)
     endpoints = Endpoints({"rate_limit_scope": "host"}, None)
     failing = at(endpoints, "http://failing.test")
     assert failing.breaker is not None

@@ -52,6 +52,8 @@ def matches(pattern: str, url: str) -> bool:
         ("[::1]:5000", "http://[::1]:5000/"),
         ("localhost", "http://localhost:1234/"),
         ("my_host", "http://my_host/"),
+        ("api.example.com", "https://api.example.com./"),
+        ("api.example.com.", "https://api.example.com/"),
         ("api.example.com", "  https://api.example.com/"),
         ("test.com", "mock://test.com/path"),
     ],
@@ -122,6 +124,7 @@ def test_these_do_not(pattern: str, url: str) -> None:
         ".example.com",
         "api.example.com\n",
         "api.example.com\\v1",
+        "api.example.com/v1/*",
         "[::1",
         "[::zz]",
         None,
@@ -135,6 +138,7 @@ def test_a_pattern_that_cannot_be_parsed_says_what_can(pattern: object) -> None:
         Pattern.parse(pattern)
     assert caught.value.field == "endpoint_configs"
     assert caught.value.value == pattern
+    assert "secret" not in str(caught.value)
 
 
 def test_the_more_specific_wins_key_by_key_whatever_the_order() -> None:
@@ -208,7 +212,7 @@ def test_the_short_way_of_splitting_agrees_with_requests(url: str) -> None:
     port = "" if sent.port is None else f":{sent.port}"
     origin, path = split_url(url)
     assert (origin, path) == (
-        f"{sent.scheme}://{sent.host}{port}",
+        f"{sent.scheme}://{sent.host.removesuffix('.')}{port}",
         "/" + (sent.path or "").lstrip("/"),
     )
 

@@ -433,6 +433,33 @@ def test_a_body_that_cannot_be_replayed_is_not_sent_twice(
     assert server.count() == 1
 
 
+class ReadOnce:
+    """Hands out the same iterator every time; that cannot be told from one that can be reread."""
+
+    def __init__(self) -> None:
+        self.blocks = numbers()
+
+    def __iter__(self):
+        return self.blocks
+
+
+class UnseekableFile(io.BytesIO):
+    """Knows its position, and cannot go back to it; the raw body of a response is like that."""
+
+    def seek(self, *_: object) -> int:
+        raise io.UnsupportedOperation("seek")
+
+
+@pytest.mark.parametrize("body", [ReadOnce(), UnseekableFile(b"onetwo")])
+def test_what_cannot_surely_be_replayed_counts_as_such(
+    make_manager: MakeManager, server: ScriptedServer, body: object
+) -> None:
+    url = server.script("/upload", Reply(hang_up=True), Reply())
+    with pytest.raises(requests.ConnectionError, match="its body can be read only once"):
+        make_manager().put(url, data=body)
+    assert [each.body for each in server.received] == [b"onetwo"]
+
+
 def test_nor_is_it_after_a_bad_status(make_manager: MakeManager, server: ScriptedServer) -> None:
     url = server.script("/upload", DOWN)
     with pytest.raises(RetryError, match="its body can be read only once") as caught:
@@ -487,14 +514,7 @@ def test_a_file_is_sent_again_from_where_it_began(
     assert [each.body for each in server.received] == [b"and sent"] * 3
 
 
-class Chunks:
-    """Can be read as often as one likes."""
-
-    def __iter__(self):
-        return numbers()
-
-
-@pytest.mark.parametrize("body", [b"bytes", "text", {"a": "1"}, Chunks(), io.BytesIO(b"x")])
+@pytest.mark.parametrize("body", [b"bytes", "text", {"a": "1"}, io.BytesIO(b"x")])
 def test_these_bodies_can_be_sent_again(
     make_manager: MakeManager, server: ScriptedServer, body: object
 ) -> None:

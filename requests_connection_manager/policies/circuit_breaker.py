@@ -16,10 +16,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import pybreaker
-import requests
 
 from ..exceptions import CircuitBreakerOpen
-from ..failures import in_short
+from ..failures import without_traceback
 
 Circuit = pybreaker.CircuitBreaker
 
@@ -105,15 +104,15 @@ class Breaker:
         with self._lock:
             if not self._ends(admission):
                 return
-            self._last_error = _without_traceback(error)
+            self._last_error = replayed_error = without_traceback(error)
             self._failed_at = self._clock()
             try:
-                self.circuit.call(_fail, self._last_error)
+                self.circuit.call(_fail, replayed_error)
             except Exception as replayed:
-                if replayed is not self._last_error:  # a listener's own
+                if replayed is not replayed_error:  # a listener's own
                     raise
             finally:
-                self._last_error.__traceback__ = None
+                replayed_error.__traceback__ = replayed_error.__context__ = None
 
     def withdraw(self, admission: Admission) -> None:
         """Nothing was learned of the service: rejected elsewhere, interrupted, caller's mistake."""
@@ -125,9 +124,11 @@ class Breaker:
     def idle(self) -> bool:
         """Whether it may be forgotten, should there be too many: it counts no recent failure."""
         circuit = self.circuit
-        if circuit.current_state == pybreaker.STATE_CLOSED and circuit.fail_counter == 0:
+        state = circuit.current_state
+        if state == pybreaker.STATE_CLOSED and circuit.fail_counter == 0:
             return True
-        return self._clock() - self._failed_at > circuit.reset_timeout
+        latest = max(self._failed_at, self._opened_at)
+        return state != pybreaker.STATE_HALF_OPEN and self._clock() - latest > circuit.reset_timeout
 
     def _ends(self, admission: Admission) -> bool:
         """Free the trial's place; return whether the outcome still says something."""
@@ -170,14 +171,6 @@ def _succeed() -> None:
 
 def _fail(error: Exception) -> NoReturn:
     raise error
-
-
-def _without_traceback(error: Exception) -> Exception:
-    """Make an error of the same kind; the original would keep the frames of its call alive."""
-    try:
-        return type(error)(in_short(error))
-    except Exception:  # a foreign class with a constructor of its own
-        return requests.ConnectionError(in_short(error))
 
 
 class WorstCircuit:

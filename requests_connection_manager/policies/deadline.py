@@ -40,9 +40,14 @@ class Deadline:
         self._ends = math.inf
 
 
+_LEAST = 0.001
+"""Seconds; urllib3 takes no timeout of 0 or less."""
+
+
 def shorten(timeouts: Timeouts, left: float) -> Timeouts:
     """Bound a (connect, read) pair by the seconds that are left."""
     connect, read = timeouts
+    left = max(left, _LEAST)
     return (
         left if connect is None else min(connect, left),
         left if read is None else min(read, left),

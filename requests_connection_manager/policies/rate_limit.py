@@ -5,6 +5,8 @@ ended. Its own ``sleep_and_retry`` is not used: it starves threads and cannot st
 
 The law: waiters are served in the order in which they came; only the first of the line sleeps,
 and whoever leaves the line, with a permit or without, wakes the next. No lock is held asleep.
+The line holds its waiters weakly: one that an interrupt tore away before it could leave does not
+block the others, who look up once their own time should have come.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,6 +22,9 @@ from typing import NamedTuple
 from ratelimit import RateLimitException, limits
 
 from ..exceptions import RateLimitExceeded
+
+_SLACK = 1.0
+"""Seconds after its foreseen time at which a waiter looks whether the line still moves."""
 
 
 class Permit(NamedTuple):
@@ -39,18 +45,19 @@ class RateLimiter:
         calls: int,
         period: float,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
     ) -> None:
         self.scope = scope
         self.calls = calls
         self.period = period
         self._clock = clock
-        self._sleep = sleep
+        self._given_back = threading.Event()
+        self._sleep = sleep or self._given_back.wait
         self._window = limits(calls=calls, period=period, clock=clock)
         self._window.last_reset = -math.inf  # else the first one would start here and now
         self._count = self._window(lambda: None)
         self._lock = threading.Lock()
-        self._line: deque[threading.Event] = deque()
+        self._line: deque[weakref.ref[threading.Event]] = deque()
 
     def acquire(self, longest: float = math.inf, endpoint: str = "") -> Permit:
         """Take a permit, waiting at most ``longest`` seconds.
@@ -70,10 +77,11 @@ class RateLimiter:
     def give_back(self, permit: Permit) -> None:
         """Take back a permit for an attempt that was never made."""
         window = self._window
-        with window.lock:
+        with self._lock, window.lock:
             if window.last_reset == permit.window:
                 # refused tries are counted, too
                 window.num_calls = min(window.num_calls, window.clamped_calls) - 1
+                self._given_back.set()  # the first of the line need not sleep on
 
     @property
     def idle(self) -> bool:
@@ -86,31 +94,44 @@ class RateLimiter:
             wait = self._wait_at(len(self._line))
             if wait > longest:
                 raise self._refusal(wait, longest, endpoint)
-            self._line.append(place)
-            self._line[0].set()
+            self._line.append(weakref.ref(place))
+            self._wake_first()
 
     def _wait_in_line(self, place: threading.Event, longest: float, endpoint: str) -> Permit:
         came = self._clock()
-        if not place.wait(None if longest == math.inf else longest):
+        while not place.is_set():
+            left = came + longest - self._clock()
             with self._lock:
-                wait = self._wait_at(self._line.index(place))
-            raise self._refusal(wait, longest, endpoint)
+                self._wake_first()
+                wait = self._wait_at(self._line.index(weakref.ref(place)))
+            if left <= 0:
+                raise self._refusal(wait, longest, endpoint)
+            place.wait(min(left, wait + _SLACK))
         while True:
             with self._lock:
                 wait = self._take()
                 now = self._clock()
                 if wait <= 0:
                     return Permit(self._window.last_reset, now - came)
+                self._given_back.clear()
             if now + wait > came + longest:
                 raise self._refusal(wait, longest, endpoint)
             self._sleep(wait)
 
     def _leave(self, place: threading.Event) -> None:
+        mine = weakref.ref(place)
         with self._lock:
-            if place in self._line:
-                self._line.remove(place)
-            if self._line:
-                self._line[0].set()
+            if mine in self._line:
+                self._line.remove(mine)
+            self._wake_first()
+
+    def _wake_first(self) -> None:
+        while self._line:
+            first = self._line[0]()
+            if first is not None:
+                first.set()
+                return
+            self._line.popleft()
 
     def _take(self) -> float:
         """Take a permit and return 0, or return the seconds until the window ends."""

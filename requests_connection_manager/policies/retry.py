@@ -9,8 +9,9 @@ import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from urllib3 import BaseHTTPResponse, HTTPResponse
 from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError
 from urllib3.util.retry import Retry
 
@@ -84,11 +85,14 @@ class RetryPolicy:
         by_hint = self._hint_is_enough and hint is not None
         if not self.enabled or not retry.is_retry(method, status, by_hint):
             return None
+        raw = response.raw
+        if not isinstance(raw, BaseHTTPResponse):  # something stands in for urllib3
+            raw = HTTPResponse(status=status, headers={"Retry-After": str(hint)} if hint else {})
         try:
-            counted = retry.increment(method, url, response=_Answer(status))  # type: ignore[arg-type]  # it reads no more than these two
+            counted = retry.increment(method, url, response=raw)
         except MaxRetryError:
             return Stop()
-        seconds = _seconds(retry, hint) if retry.respect_retry_after_header else None
+        seconds = _seconds(retry, raw) if retry.respect_retry_after_header else None
         if seconds is not None and seconds > self._retry_after_max:
             return Stop(
                 f"status {status} with Retry-After: {seconds:.0f} s, more than "
@@ -118,13 +122,6 @@ class RetryPolicy:
         return retry.get_backoff_time() * (1 - self._jitter * self._chance())
 
 
-class _Answer(NamedTuple):
-    status: int
-
-    def get_redirect_location(self) -> bool:
-        return False
-
-
 def _methods_for_urllib3(settings: Settings) -> frozenset[str] | None:
     if settings.retry_methods is None:
         return None
@@ -136,11 +133,13 @@ def _allows(retry: Retry, method: str) -> bool:
     return not retry.allowed_methods or method.upper() in retry.allowed_methods
 
 
-def _seconds(retry: Retry, hint: str | None) -> float | None:
+def _seconds(retry: Retry, response: BaseHTTPResponse) -> float | None:
     """Read ``Retry-After``, seconds or a date (RFC 9110 §10.2.3); None: absent or malformed."""
-    if hint is None:
-        return None
     try:
-        return retry.parse_retry_after(hint)
+        seconds = retry.get_retry_after(response)
     except (InvalidHeader, ValueError, OverflowError):
         return None
+    try:
+        return None if seconds is None else float(seconds)
+    except OverflowError:  # hundreds of digits
+        return math.inf
