@@ -98,6 +98,8 @@ class Call:
     """Whether the policies let at least one attempt go."""
     sent: bool = False
     """Whether a request was handed to an adapter."""
+    elsewhere: bool = False
+    """Whether the adapter has served a hop without the ticket: it was for another URL."""
     over: bool = False
     log: list[Sent] = field(default_factory=list)
     """All attempts of the call."""
@@ -150,7 +152,10 @@ class Call:
     def claim(self, endpoint: Endpoint) -> Ticket | None:
         """Hand out the first hop's ticket, once, and only for its own endpoint."""
         ticket = self.ticket
-        if ticket is None or ticket.endpoint is not endpoint:
+        if ticket is None:
+            return None
+        if ticket.endpoint is not endpoint:
+            self.elsewhere = True
             return None
         self.ticket = None
         return ticket

@@ -70,7 +70,6 @@ class ManagedSession(requests.Session):
         json: Any = None,
     ) -> requests.Response:
         """Send a request as ``requests.Session.request`` does, under the policies of its URL."""
-        self.check_open()
         call = self._start(as_text(url))
         endpoint = call.endpoint
         assert endpoint is not None
@@ -97,6 +96,7 @@ class ManagedSession(requests.Session):
         forward = super().request
 
         def admit_and_forward() -> requests.Response:
+            self.check_open()
             call.ticket = call.admit(endpoint)
             call.take_first_permit(call.ticket)
             self.check_open()  # after a wait it need not be
@@ -118,7 +118,6 @@ class ManagedSession(requests.Session):
         if under_way is not None and ours and kwargs.keys() >= _OF_A_HOP:
             under_way.sent = True
             return _with_its_own_time(super().send(request, **kwargs))
-        self.check_open()
         if not isinstance(request, requests.PreparedRequest):
             return super().send(request, **kwargs)  # which says what is wrong
         if kwargs.get("timeout", UNSET) is None:
@@ -129,10 +128,13 @@ class ManagedSession(requests.Session):
         call.follows = kwargs.get("allow_redirects", True)
         call.sent = True
         forward = super().send
+
+        def forward_if_open() -> requests.Response:
+            self.check_open()
+            return _with_its_own_time(forward(request, **kwargs))
+
         try:
-            return self._in_ring(
-                call, request.url or "", lambda: _with_its_own_time(forward(request, **kwargs))
-            )
+            return self._in_ring(call, request.url or "", forward_if_open)
         except ConnectionManagerError as error:
             error.request = error.request or request
             raise
@@ -143,8 +145,11 @@ class ManagedSession(requests.Session):
         """Do what requests does, with the part that the environment says looked up once."""
         ask = super().merge_environment_settings
         if verify is None:  # asked by code that prepares and sends by itself
-            verify, own_cert = self._endpoints.table.resolve(url).tls(self)
+            endpoint = self._endpoints.table.resolve(url)
+            verify, own_cert = endpoint.tls(self)
             cert = own_cert if cert is None else cert
+            if endpoint.settings.ssl_context is not None:  # the bundle is not for this context
+                return ask(url, proxies, stream, verify, cert) | {"verify": verify}
         if (
             proxies is None  # which requests takes for "no look at the environment's"
             or proxies
@@ -222,7 +227,7 @@ def _settle_by_answer(call: Call, ticket: Ticket, response: requests.Response) -
     first = response
     if isinstance(response, requests.Response):
         first = response.history[0] if response.history else response
-        if call.log and call.table.resolve(first.url) is not ticket.endpoint:
+        if call.elsewhere and call.table.resolve(first.url) is not ticket.endpoint:
             ticket.settle(False, None)
             ticket.give_back()
             return
@@ -233,12 +238,12 @@ def _settle_by_answer(call: Call, ticket: Ticket, response: requests.Response) -
 
 def _settle_by_error(call: Call, ticket: Ticket, error: Exception) -> None:
     call.ticket = None
-    elsewhere = bool(call.log)
-    blamed = is_failing_error(error) and not elsewhere
+    blamed = is_failing_error(error) and not call.elsewhere
     ticket.settle(False, error if blamed else None)
-    # A mistake of the caller's, found while requests prepared the request, costs no permit.
-    mistaken = isinstance(error, (ValueError, TypeError, InvalidJSONError))
-    if elsewhere or isinstance(error, InvalidSchema) or (mistaken and not call.sent):
+    # What goes wrong while requests prepares the request costs no permit: a mistake of the
+    # caller's, or the rejection of a call that an auth callable made.
+    mistaken = isinstance(error, (ValueError, TypeError, InvalidJSONError, ConnectionManagerError))
+    if call.elsewhere or isinstance(error, InvalidSchema) or (mistaken and not call.sent):
         ticket.give_back()
 
 

@@ -68,7 +68,11 @@ class _BoundedConnection(HTTPConnection):
     # between connecting, or opening a tunnel, and the handshake.
     def _new_conn(self) -> socket.socket:
         connected = super()._new_conn()
-        self._keep_to_bounds(connected)
+        try:
+            self._keep_to_bounds(connected)
+        except TimeoutError:
+            connected.close()
+            raise
         return connected
 
     def _tunnel(self) -> None:

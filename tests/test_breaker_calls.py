@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -319,3 +321,158 @@ def test_the_real_pybreaker_object_can_be_forced(
         manager.get(server.url)
     manager.circuit_breakers[server.origin].close()
     assert manager.get(server.url).status_code == 200
+
+
+# What stands between the breaker and the right conclusion
+
+
+class Token(requests.auth.AuthBase):
+    """Fetches its token through the same manager, while the request is prepared."""
+
+    def __init__(self, manager, url: str) -> None:
+        self.manager, self.url = manager, url
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["X-Token"] = self.manager.get(self.url).text
+        return request
+
+
+def test_a_token_fetched_from_the_service_itself_is_a_part_of_the_trial(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    manager = opened(make_manager, server)
+    data, token = server.url + "/data", server.url + "/token"
+    assert manager.get(data, auth=Token(manager, token)).status_code == 200
+    assert manager.circuit_breaker.current_state == "closed"
+    assert [each.path for each in server.received] == ["/token", "/data"]
+
+
+def test_and_its_failure_that_of_the_trial(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    manager = opened(make_manager, server)
+    with pytest.raises(MaxRetriesExceeded):
+        manager.get(server.url + "/data", auth=Token(manager, server.url + "/trip"))
+    assert server.count() == 1
+    assert manager.circuit_breaker.current_state == "open"
+    limiter = manager._endpoints.table.resolve(server.url).limiter
+    assert limiter._window.num_calls == 4 + 1  # those that opened it, and the trial
+
+
+class Elsewhere(requests.auth.AuthBase):
+    """Sends the request to another host, as signing gateways do."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.url = self.url
+        return request
+
+
+def test_a_url_that_was_never_asked_is_not_blamed_nor_charged(
+    make_manager: MakeManager, server: ScriptedServer, other_server: ScriptedServer
+) -> None:
+    there = other_server.script("/down", DOWN)
+    here = f"127.0.0.1:{server.port}"
+    manager = make_manager(
+        max_retries=0,
+        circuit_breaker_failure_threshold=2,
+        endpoint_configs={here: {"rate_limit_requests": 1, "rate_limit_max_wait": 0}},
+    )
+    for _ in range(2):
+        assert manager.get(server.url, auth=Elsewhere(there)).status_code == 503
+    states = {name: each.current_state for name, each in manager.circuit_breakers.items()}
+    assert states == {server.origin: "closed", other_server.origin: "open"}
+    with pytest.raises(CircuitBreakerOpen):
+        manager.get(server.url, auth=Elsewhere(there))
+    assert manager.get(server.url).status_code == 200
+    assert (server.count(), other_server.count()) == (1, 2)
+
+
+def test_an_adapter_of_the_users_own_is_answered_for_by_its_own_answer(
+    make_manager: MakeManager, server: ScriptedServer, other_server: ScriptedServer
+) -> None:
+    manager = make_manager(max_retries=0)
+    manager.session.mount(server.url, requests.adapters.HTTPAdapter())
+    url = server.script("/go", Reply.redirect(other_server.script("/down", DOWN)))
+    assert manager.get(url).status_code == 503
+    counts = {name: each.fail_counter for name, each in manager.circuit_breakers.items()}
+    assert counts == {server.origin: 0, other_server.origin: 1}
+
+
+def test_our_own_rejection_in_a_body_blames_nobody_and_is_not_retried(
+    make_manager: MakeManager, server: ScriptedServer, other_server: ScriptedServer
+) -> None:
+    """A RequestException is an OSError, so urllib3 takes it for a broken connection."""
+    there = f"127.0.0.1:{other_server.port}"
+    manager = make_manager(
+        circuit_breaker_failure_threshold=1,
+        endpoint_configs={there: {"rate_limit_requests": 1, "rate_limit_max_wait": 0}},
+    )
+    manager.get(other_server.url)
+    started = []
+
+    def body():
+        started.append(1)
+        yield manager.get(other_server.url).content
+
+    with pytest.raises(requests.ConnectionError) as caught:
+        manager.put(server.url, data=body())
+    assert not isinstance(caught.value, MaxRetriesExceeded)
+    assert len(started) == 1
+    assert manager.circuit_breaker.current_state == "closed"
+
+
+def test_a_call_within_a_call_has_its_own_arguments(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    slow = requests.Request("GET", server.script("/slow", Reply(delay=30))).prepare()
+    manager = make_manager(timeout=20, max_retries=0)
+    raised = []
+
+    def in_a_hook(response: requests.Response, **_: object) -> None:
+        try:
+            manager.session.send(slow, timeout=0.2)
+        except requests.RequestException as error:
+            raised.append(type(error))
+
+    manager.get(server.url, hooks={"response": in_a_hook})
+    assert raised == [requests.ReadTimeout]
+
+
+def test_what_the_breaker_remembers_is_light_and_reads_well(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    class Held:
+        """Something that the failed request holds."""
+
+    url = server.script("/down", Reply(hang_up=True))
+    manager = make_manager(circuit_breaker_failure_threshold=1, max_retries=1)
+    prepared = requests.Request("PUT", url, data=b"x").prepare()
+    prepared.held = Held()  # type: ignore[attr-defined]
+    alive = weakref.ref(prepared.held)  # type: ignore[attr-defined]
+    with pytest.raises(MaxRetriesExceeded):
+        manager.session.send(prepared)
+    del prepared
+    gc.collect()
+    assert alive() is None
+    with pytest.raises(CircuitBreakerOpen, match="is open after ConnectionError: nothing"):
+        manager.get(url)
+    manager = make_manager(circuit_breaker_failure_threshold=1, max_retries=0)
+    manager.get(server.script("/500", Reply(status=500)))
+    with pytest.raises(CircuitBreakerOpen, match="is open after status 500: nothing") as caught:
+        manager.get(url)
+    assert str(caught.value.last_error) == "status 500"
+
+
+def test_failures_before_the_last_attempt_are_not_forgotten(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    """The deadline cuts the last attempt short, but others have had all of their time."""
+    url = server.script("/hangs", Reply(delay=30))
+    manager = make_manager(read_timeout=0.2, total_timeout=1, backoff_factor=0.3, backoff_jitter=0)
+    with pytest.raises(DeadlineExceeded):
+        manager.get(url)
+    assert server.count() >= 2
+    assert manager.circuit_breaker.fail_counter == 1

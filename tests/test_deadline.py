@@ -6,9 +6,12 @@ busy machine, too. How close the bound is kept is measured in ``benchmarks/``.
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from contextvars import copy_context
 
 import pytest
 import requests
@@ -147,8 +150,6 @@ def test_a_blocking_pool_is_waited_for_until_the_deadline(
 def test_an_upload_that_the_server_does_not_read_ends_at_the_deadline(
     make_manager: MakeManager, server: ScriptedServer
 ) -> None:
-    import socket
-
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         listener.bind(("127.0.0.1", 0))
@@ -292,3 +293,60 @@ def test_no_thread_is_left_behind(make_manager: MakeManager, server: ScriptedSer
         manager.get(server.script("/slow", Reply(delay=LONG)))
     server.close()
     assert threading.active_count() <= mine
+
+
+def test_connecting_and_the_handshake_share_what_is_left(make_manager: MakeManager) -> None:
+    """A full backlog makes the connect slow; the handshake then never comes."""
+    with socket.socket() as listener, ExitStack() as held:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = held.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+
+        def make_room() -> None:
+            time.sleep(0.5)
+            with suppress(OSError):
+                while True:
+                    held.enter_context(listener.accept()[0])
+
+        making_room = threading.Thread(target=make_room)
+        making_room.start()
+        manager = make_manager(total_timeout=1.5, max_retries=0)
+        with pytest.raises(DeadlineExceeded) as caught:
+            manager.get(f"https://127.0.0.1:{listener.getsockname()[1]}/")
+        listener.shutdown(socket.SHUT_RDWR)
+        making_room.join(10)
+    assert caught.value.elapsed < 2.3  # the connect takes a second; anew, it would be 2.5
+
+
+def test_a_deadline_that_passes_at_any_point_is_one(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    """A timeout of nothing or less would be a ValueError of urllib3's."""
+    for seconds in (1e-9, 1e-6, 1e-5, 1e-4, 2e-4, 3e-4, 5e-4):
+        manager = make_manager(total_timeout=seconds, circuit_breaker_failure_threshold=None)
+        for _ in range(20):
+            with suppress(DeadlineExceeded, RateLimitExceeded):
+                manager.get(server.url)
+
+
+def test_a_context_copied_from_a_call_is_not_that_call(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    manager = make_manager(total_timeout=0.4)
+    copies = []
+    manager.get(server.url, hooks={"response": lambda r, **_: copies.append(copy_context())})
+    slow = requests.Request("GET", server.script("/slow", Reply(delay=LONG))).prepare()
+    with pytest.raises(DeadlineExceeded):
+        copies[0].run(manager.session.send, slow)
+
+
+def test_a_streamed_answer_still_has_a_file_number(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    """Some clients wait for a stream with select()."""
+    url = server.script("/stream", Reply(body=b"x" * 100_000))
+    with make_manager(total_timeout=20).get(url, stream=True) as response:
+        assert response.raw.fileno() > 0

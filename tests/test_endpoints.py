@@ -259,3 +259,71 @@ def test_an_endpoints_retry_is_not_changed_by_the_managers_numbers() -> None:
     settings = at(endpoints, "http://a.test").settings
     assert settings.backoff_factor == 9
     assert settings.retry_statuses == frozenset()
+
+
+def failing(endpoint: Endpoint) -> None:
+    assert endpoint.breaker is not None
+    for _ in range(endpoint.breaker.circuit.fail_max):
+        endpoint.breaker.failed(endpoint.breaker.admit(), OSError("down"))
+
+
+def test_a_breaker_that_no_url_gets_any_more_is_not_listed() -> None:
+    endpoints = Endpoints({}, None)
+    failing(at(endpoints, "http://a.test/x"))
+    failing(at(endpoints, "http://b.test/x"))
+    endpoints.add("a.test", {"circuit_breaker_failure_threshold": 9})
+    assert set(endpoints.circuits()) == {"http://b.test"}
+    at(endpoints, "http://a.test/x")
+    assert endpoints.circuits()["a.test (http://a.test)"].current_state == "closed"
+    endpoints.remove("a.test")
+    assert set(endpoints.circuits()) == {"http://b.test"}
+
+
+def test_one_that_some_url_still_gets_is() -> None:
+    endpoints = Endpoints({}, None)
+    failing(at(endpoints, "http://a.test/x"))
+    endpoints.add("a.test/v1", {"circuit_breaker_failure_threshold": 9})
+    endpoints.add("*.test", {"timeout": 3})
+    assert endpoints.circuits()["http://a.test"].current_state == "open"
+    assert at(endpoints, "http://a.test/x").breaker.circuit.current_state == "open"
+    assert at(endpoints, "http://a.test/v1/x").breaker.circuit.current_state == "closed"
+
+
+def test_numbers_from_a_less_specific_pattern_make_another_breaker_listed_once() -> None:
+    own = {"a.test": {"circuit_breaker_failure_threshold": 1}}
+    endpoints = Endpoints({}, {**own, "*.test": {"circuit_breaker_recovery_timeout": 60}})
+    at(endpoints, "http://x.a.test/")
+    endpoints.add("a.test", {"circuit_breaker_failure_threshold": 1})
+    first = at(endpoints, "http://a.test/")
+    endpoints.add("*.test", {"circuit_breaker_recovery_timeout": 30})
+    second = at(endpoints, "http://a.test/")
+    assert second.breaker is not first.breaker
+    failing(second)
+    assert endpoints.circuits()["a.test (http://a.test)"].current_state == "open"
+
+
+def test_what_is_in_use_is_not_doubled_when_the_table_is_crowded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lookup, "MOST_IDLE", 20)
+    endpoints = Endpoints({"rate_limit_scope": "host", "circuit_breaker_recovery_timeout": 0}, None)
+    under_way = at(endpoints, "http://a.test")
+    half_open = at(endpoints, "http://b.test")
+    failing(half_open)
+    trial = half_open.breaker.admit()
+    assert trial.is_trial
+    for n in range(100):
+        at(endpoints, f"http://host{n}.test")
+    assert at(endpoints, "http://a.test").limiter is under_way.limiter
+    assert at(endpoints, "http://b.test").breaker is half_open.breaker
+
+
+def test_a_list_or_a_generator_given_is_kept_as_it_was() -> None:
+    mine = [500]
+    given = (status for status in (500, 503))
+    configs = {"a.test": {"retry_statuses": mine}, "b.test": {"retry_statuses": given}}
+    endpoints = Endpoints({}, configs)
+    mine.append(501)
+    assert endpoints.configs()["a.test"]["retry_statuses"] == [500]
+    assert endpoints.configs()["b.test"]["retry_statuses"] == {500, 503}
+    assert at(endpoints, "http://b.test").settings.retry_statuses == {500, 503}

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
 from typing import Any
 
@@ -12,6 +17,7 @@ from requests_connection_manager import DeadlineExceeded, environment
 from tests.conftest import MakeManager
 from tests.server import Reply, ScriptedServer
 
+REQUESTS = tuple(int(part) for part in requests.__version__.split(".")[:2])
 STEPS: list[dict[str, str | None]] = [
     {},
     {"http_proxy": "http://proxy.test:1"},
@@ -37,8 +43,45 @@ ARGUMENTS: list[tuple[str, dict[str, str] | None, Any, Any, Any]] = [
     ("https://user:pass@b.test/x", {}, None, None, None),
     ("https://b.test/x", {"https": "http://given.test"}, None, True, None),
     ("https://b.test/x", {"no_proxy": "b.test"}, None, True, None),
-    ("https://b.test/x", None, None, True, None),
 ]
+if REQUESTS >= (2, 33):  # before, requests itself fails without proxies
+    ARGUMENTS.append(("https://b.test/x", None, None, True, None))
+
+
+@contextmanager
+def tunnel_to(server: ScriptedServer | None, delay: float = 0) -> Iterator[str]:
+    """A proxy that opens one tunnel after ``delay``, to a server, or to nothing at all."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as open_sockets:
+
+        def pump(source: socket.socket, sink: socket.socket) -> None:
+            with suppress(OSError):
+                while block := source.recv(65_536):
+                    sink.sendall(block)
+            with suppress(OSError):
+                sink.shutdown(socket.SHUT_WR)
+
+        def serve() -> None:
+            while True:
+                try:
+                    client = open_sockets.enter_context(listener.accept()[0])
+                except OSError:
+                    return
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    head += client.recv(1)
+                time.sleep(delay)
+                client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                if server is not None:
+                    target = socket.create_connection(("127.0.0.1", server.port))
+                    open_sockets.enter_context(target)
+                    for pair in ((client, target), (target, client)):
+                        threading.Thread(target=pump, args=pair, daemon=True).start()
+
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        serving.join(10)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +140,37 @@ def test_a_proxy_is_managed_like_any_other_way(
     with pytest.raises(requests.exceptions.ProxyError):
         manager.post("http://api.test/x", proxies=proxies)
     assert set(manager.circuit_breakers) == {"http://api.test"}
+
+
+@pytest.mark.parametrize("failure", [Reply(hang_up=True), Reply(reset="after")])
+@pytest.mark.parametrize("body", [b"1 EUR", "generator"])
+def test_a_post_that_a_proxy_has_seen_is_not_sent_twice(
+    make_manager: MakeManager, server: ScriptedServer, failure: Reply, body: Any
+) -> None:
+    server.script("/pay", failure)
+    data = (block for block in (b"1 ", b"EUR")) if body == "generator" else body
+    with pytest.raises(requests.ConnectionError):
+        make_manager().post("http://api.test/pay", data=data, proxies={"http": server.url})
+    assert [each.body for each in server.received] == [b"1 EUR"]
+
+
+def test_nor_is_one_that_went_through_a_tunnel(
+    make_manager: MakeManager, tls_server: ScriptedServer, bundle: str
+) -> None:
+    url = tls_server.script("/pay", Reply(hang_up=True))
+    with tunnel_to(tls_server) as proxy, pytest.raises(requests.ConnectionError):
+        make_manager(verify=bundle).post(url, data=b"1 EUR", proxies={"https": proxy})
+    assert tls_server.count("/pay") == 1
+
+
+def test_a_tunnel_that_says_nothing_more_is_left_at_the_deadline(
+    make_manager: MakeManager, tls_server: ScriptedServer
+) -> None:
+    """The handshake gets what the opening of the tunnel has left, not the whole time again."""
+    manager = make_manager(total_timeout=2, max_retries=0)
+    with tunnel_to(None, delay=1.8) as proxy, pytest.raises(DeadlineExceeded) as caught:
+        manager.get(tls_server.url, proxies={"https": proxy})
+    assert caught.value.elapsed < 3  # and not 3.8
 
 
 def test_what_is_remembered_is_bounded(

@@ -52,6 +52,10 @@ def test_what_is_switched_off_is_left_out(make_manager: MakeManager) -> None:
     assert "none" in str(explained)
 
 
+def test_a_url_in_any_form_that_requests_takes(manager: ConnectionManager) -> None:
+    assert manager.explain(b"http://a.test/x").endpoint == "http://a.test"
+
+
 def test_a_url_that_cannot_be_sent(manager: ConnectionManager) -> None:
     with pytest.raises(requests.exceptions.MissingSchema):
         manager.explain("api.example.com")

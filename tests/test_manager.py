@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pybreaker
@@ -21,7 +23,7 @@ from requests_connection_manager import (
     RateLimitExceeded,
 )
 from tests.conftest import MakeManager
-from tests.server import Reply, ScriptedServer
+from tests.server import Reply, ScriptedServer, wait_until
 
 VERBS = ["get", "post", "put", "delete", "patch", "head", "options"]
 
@@ -30,8 +32,9 @@ VERBS = ["get", "post", "put", "delete", "patch", "head", "options"]
 def test_the_signatures_are_those_of_requests(verb: str) -> None:
     ours = inspect.signature(getattr(ConnectionManager, verb)).parameters
     theirs = inspect.signature(getattr(requests.Session, verb)).parameters
-    assert list(ours) == list(theirs)
-    for name in ours:
+    assert list(ours) == list(theirs) or verb == "get"  # requests spells out params since 2.33
+    assert list(ours)[:3] == ["self", "url", "params"] or verb != "get"
+    for name in ours.keys() & theirs.keys():
         assert ours[name].kind == theirs[name].kind
         if name != "timeout":  # None means no limit here, too, but it is not the default
             assert ours[name].default == theirs[name].default
@@ -138,13 +141,53 @@ def test_used_after_close_it_says_so(server: ScriptedServer) -> None:
         lambda: manager.get(server.url),
         lambda: session.get(server.url),
         lambda: session.send(bare),
-        lambda: manager.__enter__(),
     ):
         with pytest.raises(ManagerClosed, match="closed: make a new one") as caught:
             use()
         assert isinstance(caught.value, ConnectionManagerError)
         assert isinstance(caught.value, RuntimeError)
+        assert caught.value.request is not None
+    with pytest.raises(ManagerClosed):
+        manager.__enter__()
     assert server.count() == 1
+
+
+def test_a_call_that_waits_for_a_permit_is_not_sent_after_close(server: ScriptedServer) -> None:
+    manager = ConnectionManager(rate_limit_requests=1, rate_limit_period=0.5)
+    manager.get(server.url)
+    limiter = manager._endpoints.table.resolve(server.url).limiter
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(manager.get, server.url)
+        wait_until(lambda: len(limiter._line) == 1)
+        manager.close()
+        assert isinstance(waiting.exception(), ManagerClosed)
+    assert server.count() == 1
+
+
+def test_elapsed_is_what_it_is_in_requests(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    """From the sending of this very request to its head: no back-off, no wait, no body."""
+    manager = make_manager(rate_limit_requests=3, rate_limit_period=0.7)
+    slow = server.script("/slow", Reply(delay=0.2, body=b"xxx", drip=0.3))
+    took, elapsed = timed(lambda: manager.get(slow))
+    assert 0.2 <= elapsed <= took - 0.5
+    took, elapsed = timed(
+        lambda: manager.get(server.script("/busy", Reply.retry_after(1), Reply()))
+    )
+    assert elapsed <= took - 0.9
+    bare = requests.Request("GET", server.script("/go", Reply.redirect("/there"))).prepare()
+    manager.get(server.url)
+    manager.get(server.url)
+    took, elapsed = timed(lambda: manager.session.send(bare))
+    assert elapsed <= took - 0.3  # one of its hops stood in line
+
+
+def timed(get: Callable[[], requests.Response]) -> tuple[float, float]:
+    start = time.monotonic()
+    response = get()
+    took = time.monotonic() - start
+    return took, sum(each.elapsed.total_seconds() for each in (response, *response.history))
 
 
 def test_the_context_manager_closes(server: ScriptedServer) -> None:

@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 
 from requests_connection_manager import RateLimitExceeded
+from requests_connection_manager.policies import rate_limit
 from requests_connection_manager.policies.rate_limit import RateLimiter, expected_wait
 
 
@@ -235,3 +236,37 @@ def test_infinity_is_any_wait(clock) -> None:
     limit = limiter(clock, calls=1, period=3600)
     limit.acquire()
     assert limit.acquire(longest=math.inf).waited == 3600
+
+
+def test_a_waiter_that_was_torn_away_does_not_block_the_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An interrupt at the very moment at which it would have left."""
+    monkeypatch.setattr(rate_limit, "_SLACK", 0.05)
+    limit = RateLimiter("scope", 2, 0.2)
+    limit.acquire()
+    limit.acquire()
+
+    def torn_away(_place: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(limit, "_leave", torn_away)
+        with pytest.raises(KeyboardInterrupt):
+            limit.acquire()
+    assert len(limit._line) == 1
+    served: list[float] = []
+    in_threads(3, lambda _: served.append(limit.acquire().waited))
+    assert len(served) == 3
+    assert not limit._line
+
+
+def test_a_permit_that_is_given_back_goes_to_who_waits() -> None:
+    limit = RateLimiter("scope", 1, 3600)
+    permit = limit.acquire()
+    waiting = threading.Thread(target=limit.acquire, daemon=True)
+    waiting.start()
+    until(lambda: len(limit._line) == 1)
+    limit.give_back(permit)
+    waiting.join(30)
+    assert not waiting.is_alive()

@@ -7,6 +7,7 @@ import socket
 import tempfile
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from unittest.mock import MagicMock, patch
 
 import pytest
 import requests
@@ -550,3 +551,121 @@ def test_streamed_retries_leak_no_connection(
     url = server.script("/flaky", DOWN, DOWN, Reply(body=b"x" * 50_000))
     with make_manager(pool_block=True, pool_maxsize=1).get(url, stream=True) as response:
         assert len(response.content) == 50_000
+
+
+# What retrying must withstand
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_hint_of_hundreds_of_digits_is_only_a_long_one(
+    make_manager: MakeManager, server: ScriptedServer, stream: bool
+) -> None:
+    url = server.script("/busy", Reply(status=503, headers={"Retry-After": "9" * 400}), Reply())
+    manager = make_manager(pool_block=True, pool_maxsize=1)
+    with pytest.raises(MaxRetriesExceeded) as caught:
+        manager.get(url, stream=stream)
+    assert caught.value.retry_after == float("inf")
+    assert manager.get(url).status_code == 200
+
+
+def test_what_a_mocked_adapter_answers_is_read_with_care(make_manager: MakeManager) -> None:
+    mocked = MagicMock(status_code=503, history=[])
+    with patch("requests.adapters.HTTPAdapter.send", return_value=mocked) as send:
+        with pytest.raises(MaxRetriesExceeded):
+            make_manager(max_retries=1).get("https://api.test/")
+        assert send.call_count == 2
+
+
+def test_a_subclass_of_retry_gets_what_urllib3_gives_it(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    class Own(Retry):
+        def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:
+            return status_code in (200, 418)
+
+        def get_retry_after(self, response) -> float | None:
+            return float(response.headers["X-Pause"])
+
+        def increment(self, *args, response=None, **kwargs):
+            assert response.headers["X-Pause"]
+            return super().increment(*args, response=response, **kwargs)
+
+    teapot = Reply(status=418, headers={"X-Pause": "0.3"})
+    url = server.script("/tea", teapot, Reply(status=404))
+    assert make_manager(max_retries=Own(2)).get(url).status_code == 404
+    first, second = server.received
+    assert second.at - first.at >= 0.3
+    url = server.script("/ok", Reply(headers={"X-Pause": "0.01"}))
+    with pytest.raises(MaxRetriesExceeded) as caught:
+        make_manager(max_retries=Own(2)).get(url)
+    assert [attempt.status for attempt in caught.value.attempts] == [200, 200, 200]
+
+
+def test_the_cut_body_of_a_redirect_that_is_not_followed_is_an_attempts_failure(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    headers = {"Location": "/there"}
+    cut = Reply(status=302, headers=headers, body=b"x" * 100, cut_at=3)
+    url = server.script("/go", cut, Reply.redirect("/there"))
+    manager = make_manager()
+    assert manager.get(url, allow_redirects=False).status_code == 302
+    assert server.count() == 2
+    server.script("/go", cut)
+    with pytest.raises(ChunkedEncodingError):
+        manager.session.send(
+            requests.Request("GET", url).prepare(), allow_redirects=False, timeout=5
+        )
+    assert manager.circuit_breaker.fail_counter == 1
+    assert manager.get(url).url.endswith("/there")  # followed, its body does not matter
+
+
+def test_an_undecodable_body_gives_its_connection_back(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    url = server.script("/bad", Reply(body=b"no gzip", headers={"Content-Encoding": "gzip"}))
+    manager = make_manager(pool_block=True, pool_maxsize=1, total_timeout=20)
+    for _ in range(2):
+        with pytest.raises(requests.exceptions.ContentDecodingError):
+            manager.get(url)
+    assert server.count() == 2
+    assert manager.circuit_breaker.fail_counter == 0
+
+
+class VendorError(requests.ConnectionError):
+    """With a constructor of its own, as an SDK's adapter may raise."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"{code} {reason}")
+
+
+def test_an_error_with_a_constructor_of_its_own_is_stood_for_too(
+    make_manager: MakeManager,
+) -> None:
+    with (
+        patch("requests.adapters.HTTPAdapter.send", side_effect=VendorError(7, "x")),
+        pytest.raises(VendorError) as caught,
+    ):
+        make_manager(max_retries=1).get("https://api.test/")
+    assert isinstance(caught.value, MaxRetriesExceeded)
+    assert isinstance(caught.value.last_error, VendorError)
+
+
+def test_what_the_caller_was_just_dealing_with_changes_nothing(
+    make_manager: MakeManager, server: ScriptedServer, tls_server: ScriptedServer
+) -> None:
+    """A call to a back-up is made in the `except` block of the primary's failure."""
+    url = server.script("/pay", Reply(reset="after"))
+    manager = make_manager(max_retries=2)
+    server_down = "http://127.0.0.1:9/"  # discard; nobody listens
+    try:
+        manager.get(server_down)
+    except requests.ConnectionError:
+        with pytest.raises(requests.ConnectionError) as caught:
+            manager.post(url, data=b"1 EUR")
+    assert not isinstance(caught.value, MaxRetriesExceeded)
+    assert server.count() == 1
+    try:
+        manager.get(tls_server.url)
+    except requests.exceptions.SSLError:
+        with pytest.raises(MaxRetriesExceeded):
+            manager.get(server_down)

@@ -89,6 +89,19 @@ def test_a_mistake_of_the_callers_costs_no_permit(
     assert manager.get(server.url).status_code == 200
 
 
+def test_what_was_sent_by_a_foreign_adapter_is_not_given_back(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    url = server.script("/missing", Reply(status=404))
+    manager = make_manager(rate_limit_requests=2, rate_limit_max_wait=0)
+    manager.session.mount("http://", requests.adapters.HTTPAdapter())
+    refuse = {"response": lambda r, **_: r.raise_for_status()}
+    for kind in (requests.HTTPError, requests.HTTPError, RateLimitExceeded):
+        with pytest.raises(kind):
+            manager.get(url, hooks=refuse)
+    assert server.count() == 2
+
+
 def test_the_wire_sees_no_more_than_the_limit_whatever_the_threads_do(
     make_manager: MakeManager, server: ScriptedServer
 ) -> None:

@@ -5,12 +5,21 @@ from __future__ import annotations
 import inspect
 import ssl
 from dataclasses import fields
+from fractions import Fraction
 
 import pytest
 from urllib3.util.retry import Retry
 
 from requests_connection_manager import ConfigurationError, ConnectionManager
 from requests_connection_manager.settings import ManagerSettings, Settings, endpoint_layer
+
+
+class Halves(float):
+    """A float of another type, as numpy's are."""
+
+    def __new__(cls) -> Halves:
+        return super().__new__(cls, 0.5)
+
 
 DOCUMENTED_DEFAULTS = {
     "timeout": 30,
@@ -207,6 +216,34 @@ def test_values_come_out_in_their_final_form() -> None:
     assert settings.retry_methods == frozenset({"GET", "POST"})
     assert settings.cert == ("a", "b")
     assert settings.max_retries == 0
+
+
+@pytest.mark.parametrize("given", [Fraction(1, 2), 0.5, Halves(), 1, 10**8])
+def test_numbers_of_any_kind_come_out_as_ints_and_floats(given: object) -> None:
+    settings = Settings(timeout=given, total_timeout=given, backoff_factor=given)
+    for value in (settings.timeout, settings.total_timeout, settings.backoff_factor):
+        assert type(value) in (int, float)
+        assert value == float(given)
+
+
+@pytest.mark.parametrize(
+    "field", ["timeout", "total_timeout", "rate_limit_max_wait", "rate_limit_period"]
+)
+def test_times_that_no_operating_system_can_wait_are_refused(field: str) -> None:
+    with pytest.raises(ConfigurationError, match=field):
+        Settings(**{field: 1e10})
+
+
+def test_what_may_be_a_password_is_not_shown() -> None:
+    for impossible in (
+        {"cert": ("cert.pem", "key.pem", "s3cr3t")},
+        {"endpoint_configs": {"a.test": ["bearer_token", "s3cr3t"]}},
+        {"endpoint_configs": {"https://me:s3cr3t@a.test": {}}},
+        {"endpoint_configs": {"a.test/?key=s3cr3t": {}}},
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            ConnectionManager(**impossible)
+        assert "s3cr3t" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ssl
 
+import certifi
 import pytest
 import requests
 
-from requests_connection_manager import MaxRetriesExceeded
+from requests_connection_manager import ConfigurationError, MaxRetriesExceeded
 from tests.conftest import MakeManager
 from tests.server import Reply, ScriptedServer
 
@@ -52,8 +53,6 @@ def test_the_environments_bundle_does_not_override_an_endpoints(
     bundle: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import certifi
-
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())
     manager = make_manager(endpoint_configs={"localhost": {"verify": bundle}})
     assert manager.get(tls_server.url).status_code == 200
@@ -159,3 +158,150 @@ def test_a_missing_bundle_is_the_callers_mistake(
     with pytest.raises(OSError, match="bundle"):
         manager.get(tls_server.url)
     assert manager.circuit_breaker.current_state == "closed"
+
+
+# An ssl_context is never changed: nothing of one endpoint is loaded into what others use, too.
+
+
+def own_trust(bundle: str) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=bundle)
+
+
+def test_a_context_beside_another_trust_or_certificate_is_refused(
+    make_manager: MakeManager, bundle: str
+) -> None:
+    for other in ({"verify": bundle}, {"verify": False}, {"cert": "client.pem"}):
+        both = {"ssl_context": own_trust(bundle), **other}
+        with pytest.raises(ConfigurationError, match="impossible beside ssl_context"):
+            make_manager(**both)
+        with pytest.raises(ConfigurationError, match="impossible beside ssl_context"):
+            make_manager(endpoint_configs={"a.test": both})
+    make_manager(ssl_context=own_trust(bundle), verify=True, cert=None)
+
+
+def test_a_more_specific_trust_takes_the_place_of_the_context(
+    make_manager: MakeManager, tls_server: ScriptedServer, bundle: str
+) -> None:
+    trusts_nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    here = f"localhost:{tls_server.port}"
+    manager = make_manager(
+        ssl_context=trusts_nobody, endpoint_configs={f"{here}/own": {"verify": bundle}}
+    )
+    assert manager.get(tls_server.url + "/own").status_code == 200
+    assert manager.get(tls_server.url, verify=bundle).status_code == 200
+    assert trusts_nobody.cert_store_stats()["x509"] == 0
+    with pytest.raises(requests.exceptions.SSLError):
+        manager.get(tls_server.url)
+    explained = {each.setting: each for each in manager.explain(f"{tls_server.url}/own").settings}
+    assert explained["ssl_context"] == ("ssl_context", None, f"{here}/own")
+
+
+def test_a_more_specific_context_takes_the_place_of_trust_and_certificate(
+    make_manager: MakeManager, mutual: ScriptedServer, ca, bundle: str, tmp_path
+) -> None:
+    cert = ca.client_certificate(tmp_path)
+    with ScriptedServer(tls=ca.server_context()) as other:
+        manager = make_manager(
+            cert=cert,
+            verify="/no/such/bundle.pem",
+            endpoint_configs={f"localhost:{other.port}": {"ssl_context": own_trust(bundle)}},
+        )
+        assert manager.get(other.url).status_code == 200
+        assert other.received[0].client_certificate is None
+
+
+def test_a_callers_certificate_is_not_loaded_into_the_context(
+    make_manager: MakeManager, mutual: ScriptedServer, ca, bundle: str, tmp_path
+) -> None:
+    manager = make_manager(ssl_context=own_trust(bundle), max_retries=0)
+    cert = ca.client_certificate(tmp_path)
+    assert manager.get(mutual.url, cert=cert, verify=bundle).status_code == 200
+    with pytest.raises(requests.ConnectionError):
+        manager.get(mutual.url)
+
+
+def test_connecting_never_loosens_a_context_that_others_use(
+    make_manager: MakeManager, tls_server: ScriptedServer, bundle: str
+) -> None:
+    """The attributes of a pool are read by whoever connects at that moment."""
+    manager = make_manager(ssl_context=own_trust(bundle))
+    modes = []
+    adapter = manager.session.get_adapter(tls_server.url)
+    pool = adapter.get_connection_with_tls_context
+
+    def watched(*args, **kwargs):
+        found = pool(*args, **kwargs)
+        kind = type(found)
+        modes.append(found.cert_reqs)
+        found.__class__ = type(kind.__name__, (kind,), {"cert_reqs": Watched(modes)})
+        return found
+
+    adapter.get_connection_with_tls_context = watched
+    assert manager.get(tls_server.url).status_code == 200
+    assert set(modes) <= {None, "CERT_REQUIRED", ssl.CERT_REQUIRED}
+
+
+class Watched:
+    """An attribute that keeps all values that it ever had."""
+
+    def __init__(self, values: list) -> None:
+        self.values = values
+
+    def __get__(self, instance: object, kind: object = None) -> object:
+        return self.values[-1]
+
+    def __set__(self, instance: object, value: object) -> None:
+        self.values.append(value)
+
+
+def test_none_in_a_pattern_means_no_certificate(
+    make_manager: MakeManager, mutual: ScriptedServer, ca, bundle: str, tmp_path
+) -> None:
+    with ScriptedServer(tls=ca.server_context()) as other:
+        manager = make_manager(
+            verify=bundle,
+            cert=ca.client_certificate(tmp_path),
+            endpoint_configs={f"localhost:{other.port}": {"cert": None}},
+        )
+        assert manager.get(mutual.script("/go", Reply.redirect(other.url))).status_code == 200
+        assert manager.get(other.url).status_code == 200
+        assert [each.client_certificate for each in other.received] == [None, None]
+
+
+def test_code_that_prepares_and_sends_by_itself_gets_the_endpoints_trust(
+    make_manager: MakeManager,
+    tls_server: ScriptedServer,
+    bundle: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The idiom of requests' own documentation."""
+
+    def idiom(manager) -> int:
+        prepared = requests.Request("GET", tls_server.url).prepare()
+        settings = manager.session.merge_environment_settings(prepared.url, {}, None, None, None)
+        return manager.session.send(prepared, **settings).status_code
+
+    pattern = f"localhost:{tls_server.port}"
+    assert idiom(make_manager(endpoint_configs={pattern: {"verify": bundle}})) == 200
+    assert idiom(make_manager(ssl_context=own_trust(bundle))) == 200
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
+    trusts_nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for manager in (
+        make_manager(ssl_context=trusts_nobody),
+        make_manager(verify=False, endpoint_configs={pattern: {"verify": certifi.where()}}),
+    ):
+        with pytest.raises(requests.exceptions.SSLError):
+            idiom(manager)
+    assert trusts_nobody.cert_store_stats()["x509"] == 0
+
+
+def test_redirects_resolved_by_hand_have_the_default_timeout(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    manager = make_manager(timeout=0.2, max_retries=0)
+    server.script("/slow", Reply(delay=30))
+    response = manager.get(
+        server.script("/go", Reply.redirect("/slow")), allow_redirects=False, timeout=20
+    )
+    with pytest.raises(requests.ReadTimeout):
+        list(manager.session.resolve_redirects(response, response.request))
