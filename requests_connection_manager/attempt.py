@@ -10,13 +10,15 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.exceptions import ProtocolError
 from urllib3.poolmanager import PoolKey
 from urllib3.util import Timeout
 
+from .failures import BodyFailed
 from .patterns import split_url
 from .policies.deadline import Deadline, shorten
 from .settings import Timeouts
-from .transport import Bounds, current_bounds, keep_to_bounds
+from .transport import BodyRaised, Bounds, current_bounds, keep_to_bounds
 
 _NO_BOUNDS = Bounds()
 ELAPSED = "_elapsed_on_the_wire"
@@ -53,6 +55,9 @@ class BoundedAdapter(HTTPAdapter):
             if not arguments["stream"] and not (follows and response.is_redirect):
                 _read(response)  # a cut or trickling body is this attempt's failure
             return response
+        except BodyRaised as raised:
+            aborted = ProtocolError("Connection aborted.", raised.error)
+            raise BodyFailed(aborted, request=request) from raised.error
         finally:
             current_bounds.set(outer)
 

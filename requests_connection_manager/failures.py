@@ -63,6 +63,10 @@ def transport_error(error: BaseException) -> HTTPError | None:
     return ProtocolError("Connection aborted.", error)
 
 
+class BodyFailed(requests.ConnectionError):
+    """The body that the caller gave failed while it was sent; requests has no kind for that."""
+
+
 class FailingStatus(requests.HTTPError):
     """An answer that counts against the service, as the error that it stands for."""
 
@@ -107,10 +111,10 @@ def _inside(error: BaseException, depth: int = 6) -> Iterator[BaseException]:
 
 
 def _is_of_the_network(error: BaseException) -> bool:
-    """Whether it came from the wire; not from us, nor from a body that makes calls of its own."""
-    if isinstance(error, ConnectionManagerError) or not isinstance(error, _NETWORK_ERRORS):
+    """Whether it came from the wire; not from us, nor from the caller's body."""
+    if isinstance(error, (ConnectionManagerError, BodyFailed)):
         return False
-    return not any(isinstance(inner, ConnectionManagerError) for inner in _inside(error))
+    return isinstance(error, _NETWORK_ERRORS)
 
 
 def _blames_a_certificate(error: BaseException) -> bool:

@@ -13,12 +13,14 @@ import io
 import math
 import socket
 import ssl
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.exceptions import HTTPError
 
 from .policies.deadline import Deadline
 
@@ -35,6 +37,7 @@ class Bounds:
     ssl_context: ssl.SSLContext | None = None
 
 
+_END = object()
 current_bounds: ContextVar[Bounds | None] = ContextVar("current_bounds", default=None)
 
 
@@ -47,7 +50,12 @@ def keep_to_bounds(manager: PoolManager) -> None:
 
 class _BoundedPool(HTTPConnectionPool):
     def urlopen(self, *args: Any, **kwargs: Any) -> BaseHTTPResponse:
-        """Wait for a connection of a blocking pool, but not past the deadline."""
+        """Wait for a connection of a blocking pool, but not past the deadline.
+
+        And tell what the caller's body raises from what the wire does.
+        """
+        if _runs_code_of_the_callers(kwargs.get("body")):
+            kwargs["body"] = _CallersBody(kwargs["body"])
         bounds = current_bounds.get()
         if self.block and bounds is not None and bounds.deadline is not None:
             kwargs.setdefault("pool_timeout", max(0.0, bounds.deadline.left()))
@@ -57,6 +65,52 @@ class _BoundedPool(HTTPConnectionPool):
     def ConnectionCls(self) -> Any:  # type: ignore[override]  # noqa: N802  # urllib3's name
         # Looked up at each use: recorders of HTTP traffic replace it on urllib3's own classes.
         return _bounded_connection(super().ConnectionCls)
+
+
+class BodyRaised(Exception):
+    """Carries an error of the caller's body past urllib3, to whom an OSError is the wire's."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _runs_code_of_the_callers(body: Any) -> bool:
+    if hasattr(body, "read"):
+        return True
+    if body is None or isinstance(body, str) or not hasattr(body, "__iter__"):
+        return False
+    try:
+        memoryview(body)
+    except TypeError:
+        return True
+    return False
+
+
+class _CallersBody:
+    """A body that is iterated, or read, as it was given, with its errors marked."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    def __getattr__(self, name: str) -> Any:  # read, tell, seek, mode …: what it has, and no more
+        found = getattr(self._body, name)
+        return self._marked(found) if name == "read" else found
+
+    def __iter__(self) -> Iterator[Any]:
+        blocks = iter(self._body)
+        following = self._marked(lambda: next(blocks, _END))
+        while (block := following()) is not _END:
+            yield block
+
+    def _marked(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            try:
+                return function(*args)
+            except (OSError, HTTPError) as error:
+                raise BodyRaised(error) from error
+
+        return call
 
 
 class _BoundedConnection(HTTPConnection):

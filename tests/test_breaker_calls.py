@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import threading
 import time
 import weakref
@@ -421,6 +422,28 @@ def test_our_own_rejection_in_a_body_blames_nobody_and_is_not_retried(
         manager.put(server.url, data=body())
     assert not isinstance(caught.value, MaxRetriesExceeded)
     assert len(started) == 1
+    assert manager.circuit_breaker.current_state == "closed"
+
+
+class BrokenFile(io.BytesIO):
+    def read(self, *_: object) -> bytes:
+        raise FileNotFoundError("the share is gone")
+
+
+def broken_blocks():
+    yield b"one"
+    raise FileNotFoundError("the share is gone")
+
+
+@pytest.mark.parametrize("body", [BrokenFile(b"x" * 100), broken_blocks()])
+def test_nor_does_an_error_of_the_callers_body(
+    make_manager: MakeManager, server: ScriptedServer, body: object
+) -> None:
+    manager = make_manager(circuit_breaker_failure_threshold=1)
+    with pytest.raises(requests.ConnectionError, match="the share is gone") as caught:
+        manager.put(server.url, data=body)
+    assert not isinstance(caught.value, MaxRetriesExceeded)
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
     assert manager.circuit_breaker.current_state == "closed"
 
 

@@ -434,6 +434,16 @@ def test_a_body_that_cannot_be_replayed_is_not_sent_twice(
     assert server.count() == 1
 
 
+@pytest.mark.parametrize(
+    "body", [bytearray(b"onetwo"), memoryview(b"onetwo"), numbers(), io.BytesIO(b"onetwo")]
+)
+def test_bodies_of_any_kind_arrive_whole(
+    make_manager: MakeManager, server: ScriptedServer, body: object
+) -> None:
+    assert make_manager().put(server.url, data=body).status_code == 200
+    assert server.received[0].body == b"onetwo"
+
+
 class ReadOnce:
     """Hands out the same iterator every time; that cannot be told from one that can be reread."""
 
@@ -515,7 +525,7 @@ def test_a_file_is_sent_again_from_where_it_began(
     assert [each.body for each in server.received] == [b"and sent"] * 3
 
 
-@pytest.mark.parametrize("body", [b"bytes", "text", {"a": "1"}, io.BytesIO(b"x")])
+@pytest.mark.parametrize("body", [b"bytes", "text", {"a": "1"}, io.BytesIO(b"x"), io.StringIO("x")])
 def test_these_bodies_can_be_sent_again(
     make_manager: MakeManager, server: ScriptedServer, body: object
 ) -> None:
