@@ -96,13 +96,29 @@ class Call:
     """Whether redirects are followed."""
     let_go: bool = False
     """Whether the policies let at least one attempt go."""
-    sent: bool = False
-    """Whether a request was handed to an adapter."""
+    preparing: int = 0
+    """How deep requests is in preparing a request; what is sent meanwhile is another call."""
+    unprepared: bool = False
+    """Whether that has failed, so that nothing was sent."""
+    prepared: requests.PreparedRequest | None = None
+    """The request of the first hop, until it is sent."""
+    redirecting: bool = False
+    """Whether the next request to be sent is a redirect's."""
+    hops: int = 0
+    """Requests handed to an adapter so far."""
     elsewhere: bool = False
-    """Whether the adapter has served a hop without the ticket: it was for another URL."""
+    """Whether the first hop went to another URL than the one that the ticket is for."""
     over: bool = False
     log: list[Sent] = field(default_factory=list)
     """All attempts of the call."""
+
+    def takes(self, request: requests.PreparedRequest) -> bool:
+        """Whether a request that is sent in the course of the call is one of its own hops."""
+        if self.preparing or not (self.redirecting or request is self.prepared):
+            return False
+        self.redirecting, self.prepared = False, None
+        self.hops += 1
+        return True
 
     def admit(self, endpoint: Endpoint) -> Ticket:
         """Ask the breaker; raises `CircuitBreakerOpen`."""
@@ -155,7 +171,7 @@ class Call:
         if ticket is None:
             return None
         if ticket.endpoint is not endpoint:
-            self.elsewhere = True
+            self.elsewhere = self.elsewhere or self.hops == 1
             return None
         self.ticket = None
         return ticket

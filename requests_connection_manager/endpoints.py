@@ -52,7 +52,7 @@ class Endpoints:
             self._forget(rules.pop(rule.pattern, None), rule.layer)
             rules[rule.pattern] = rule
             self._configs[text] = _copy_of(rule.layer, config)
-            self.table = self._table(rules)
+            self._replace_table(rules)
             self._drop_unreachable(rule.pattern)
 
     def remove(self, text: str) -> None:
@@ -64,7 +64,7 @@ class Endpoints:
         with self._lock:
             rules = dict(self.table.rules)
             self._forget(rules.pop(pattern, None), {})
-            self.table = self._table(rules)
+            self._replace_table(rules)
             self._drop_unreachable(pattern)
 
     def configs(self) -> dict[str, dict[str, Any]]:
@@ -75,6 +75,10 @@ class Endpoints:
     def circuits(self) -> dict[str, Circuit]:
         """Return the pybreaker objects by scope."""
         return {breaker.scope: breaker.circuit for breaker in self._breakers.all()}
+
+    def _replace_table(self, rules: dict[Pattern, Rule]) -> None:
+        self.table.displaced = True
+        self.table = self._table(rules)
 
     def _table(self, rules: dict[Pattern, Rule]) -> EndpointTable:
         return EndpointTable(self._defaults, rules, self._limiters, self._breakers, self._prune)
@@ -106,7 +110,7 @@ class Endpoints:
                 return  # somebody else has
             self._limiters.drop_idle()
             self._breakers.drop_idle()
-            self.table = self._table(self.table.rules)
+            self._replace_table(self.table.rules)
 
 
 def _as_mapping(configs: object) -> Mapping[Any, Any]:

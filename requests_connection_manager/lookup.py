@@ -93,6 +93,8 @@ class EndpointTable:
         crowded: Callable[[EndpointTable], None],
     ) -> None:
         self.rules = rules
+        self.displaced = False
+        """Whether another has taken its place, and only calls under way still use it."""
         self._defaults = defaults
         self._limiters = limiters
         self._breakers = breakers
@@ -175,6 +177,7 @@ class EndpointTable:
         return self._limiters.get(
             Key(owner and owner.pattern, where, (calls, period)),
             lambda: RateLimiter(scope, calls, period),
+            listed=not self.displaced,
         )
 
     def _breaker(
@@ -190,6 +193,7 @@ class EndpointTable:
         return self._breakers.get(
             _breaker_key(origin, rules, settings),
             lambda: Breaker(scope, threshold, recovery, trials),
+            listed=not self.displaced,
         )
 
     def breaker_keys(self, origin: Origin) -> set[Key]:

@@ -44,13 +44,19 @@ class Scopes(Generic[T]):
         # What was forgotten, while calls under way still hold it: there must not be two of a kind.
         self._in_use: weakref.WeakValueDictionary[Key, T] = weakref.WeakValueDictionary()
 
-    def get(self, key: Key, make: Callable[[], T]) -> T:
-        """Return the policy of ``key``; the first to ask makes it."""
+    def get(self, key: Key, make: Callable[[], T], listed: bool) -> T:
+        """Return the policy of ``key``; the first to ask makes it.
+
+        What is not ``listed`` lives only as long as somebody holds it.
+        """
         with self._lock:
-            found = self._by_key.get(key) or self._in_use.pop(key, None)
+            found = self._by_key.get(key) or self._in_use.get(key)
             if found is None:
                 found = make()
-            self._by_key[key] = found
+            if listed:
+                self._by_key[key] = found
+            elif key not in self._by_key:
+                self._in_use[key] = found
             return found
 
     def all(self) -> list[T]:

@@ -7,11 +7,11 @@ hop and hands its ticket down to the adapter; where something else stands in for
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import requests
-from requests.exceptions import InvalidJSONError, InvalidSchema
+from requests.exceptions import InvalidSchema
 
 from .adapter import ManagedAdapter
 from .attempt import ELAPSED
@@ -27,8 +27,6 @@ from .stats import Stats
 
 UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
 """Not given: the endpoint's ``timeout`` holds. None is what it is in requests: no limit."""
-_OF_A_HOP = {"stream", "timeout", "verify", "cert", "proxies", "allow_redirects"}
-"""What requests passes to ``send`` for the first request of a call, and for its redirects."""
 _PER_HOP = ("timeout", "verify", "cert")
 """The arguments that each hop has from its own URL, unless the caller gave them."""
 
@@ -113,10 +111,8 @@ class ManagedSession(requests.Session):
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a prepared request; by itself it is a call, too, and meets its hop's policies."""
-        under_way = current_call.get()
-        ours = under_way is not None and under_way.session is self and not under_way.over
-        if under_way is not None and ours and kwargs.keys() >= _OF_A_HOP:
-            under_way.sent = True
+        under_way = self._under_way()
+        if under_way is not None and under_way.takes(request):
             return _with_its_own_time(super().send(request, **kwargs))
         if not isinstance(request, requests.PreparedRequest):
             return super().send(request, **kwargs)  # which says what is wrong
@@ -124,9 +120,9 @@ class ManagedSession(requests.Session):
             del kwargs["timeout"]  # what requests itself passes for "not said"
         call = self._start(request.url or "")
         call.endpoint = None  # nothing is filled in yet
-        call.given = {name: kwargs[name] for name in _PER_HOP if name in kwargs}
+        call.given = self._given_to_send(request.url, kwargs)
         call.follows = kwargs.get("allow_redirects", True)
-        call.sent = True
+        call.hops = 1
         forward = super().send
 
         def forward_if_open() -> requests.Response:
@@ -139,6 +135,39 @@ class ManagedSession(requests.Session):
             error.request = error.request or request
             raise
 
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        """Prepare a request as requests does; the call under way remembers its own."""
+        call = self._under_way()
+        if call is None:
+            return super().prepare_request(request)
+        call.preparing += 1
+        try:
+            prepared = super().prepare_request(request)
+        except Exception:
+            call.unprepared = call.preparing == 1
+            raise
+        finally:
+            call.preparing -= 1
+        if not call.preparing and not call.hops:
+            call.prepared = prepared
+        return prepared
+
+    def resolve_redirects(self, *args: Any, **kwargs: Any) -> Generator[requests.Response]:
+        """Follow redirects as requests does; each is a hop of the call under way."""
+        redirects = super().resolve_redirects(*args, **kwargs)
+        call = self._under_way()
+        while True:
+            if call is not None:
+                call.redirecting = True
+            try:
+                response = next(redirects)
+            except StopIteration:
+                return
+            finally:
+                if call is not None:
+                    call.redirecting = False
+            yield response
+
     def merge_environment_settings(
         self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
     ) -> dict[str, Any]:
@@ -149,7 +178,7 @@ class ManagedSession(requests.Session):
             verify, own_cert = endpoint.tls(self)
             cert = own_cert if cert is None else cert
             if endpoint.settings.ssl_context is not None:  # the bundle is not for this context
-                return ask(url, proxies, stream, verify, cert) | {"verify": verify}
+                return ask(url, proxies, stream, verify, cert) | {"verify": verify, "cert": cert}
         if (
             proxies is None  # which requests takes for "no look at the environment's"
             or proxies
@@ -181,6 +210,24 @@ class ManagedSession(requests.Session):
             raise ManagerClosed(
                 "the ConnectionManager is closed: make a new one, or send inside its `with` block."
             )
+
+    def _under_way(self) -> Call | None:
+        call = current_call.get()
+        return call if call is not None and call.session is self and not call.over else None
+
+    def _given_to_send(self, url: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return what the caller gave, less what `merge_environment_settings` has said here.
+
+        That belongs to this URL. Only ``verify=True``, which cannot be told from the caller's
+        own, holds on all hops.
+        """
+        given = {name: kwargs[name] for name in _PER_HOP if name in kwargs}
+        if "verify" in given or "cert" in given:
+            own = self.merge_environment_settings(url, {}, None, None, None)
+            for name in ("verify", "cert"):
+                if name in given and given[name] == own[name] and given[name] is not True:
+                    del given[name]
+        return given
 
     def _start(self, url: str) -> Call:
         table = self._endpoints.table
@@ -238,21 +285,19 @@ def _settle_by_answer(call: Call, ticket: Ticket, response: requests.Response) -
 
 def _settle_by_error(call: Call, ticket: Ticket, error: Exception) -> None:
     call.ticket = None
-    blamed = is_failing_error(error) and not call.elsewhere
+    nothing_sent = call.elsewhere or call.unprepared or isinstance(error, InvalidSchema)
+    blamed = is_failing_error(error) and not nothing_sent
     ticket.settle(False, error if blamed else None)
-    # What goes wrong while requests prepares the request costs no permit: a mistake of the
-    # caller's, or the rejection of a call that an auth callable made.
-    mistaken = isinstance(error, (ValueError, TypeError, InvalidJSONError, ConnectionManagerError))
-    if call.elsewhere or isinstance(error, InvalidSchema) or (mistaken and not call.sent):
+    mistaken = isinstance(error, (ValueError, TypeError)) and not call.hops
+    if nothing_sent or mistaken:
         ticket.give_back()
 
 
 def _with_its_own_time(response: requests.Response) -> requests.Response:
     """Let ``elapsed`` be what it is in requests: no back-off, no wait for a permit, no body."""
-    for each in (response, *getattr(response, "history", ())):
-        elapsed = getattr(each, "__dict__", {}).get(ELAPSED)
-        if elapsed is not None:
-            each.elapsed = elapsed
+    if isinstance(response, requests.Response):
+        for each in (response, *response.history):
+            each.elapsed = each.__dict__.get(ELAPSED, each.elapsed)
     return response
 
 

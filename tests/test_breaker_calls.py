@@ -17,6 +17,7 @@ from requests_connection_manager import (
     CircuitBreakerOpen,
     DeadlineExceeded,
     MaxRetriesExceeded,
+    RateLimitExceeded,
 )
 from tests.conftest import MakeManager
 from tests.server import Reply, ScriptedServer
@@ -402,6 +403,42 @@ def test_an_adapter_of_the_users_own_is_answered_for_by_its_own_answer(
     assert counts == {server.origin: 0, other_server.origin: 1}
 
 
+def test_a_redirect_elsewhere_gives_nothing_back_of_what_was_sent(
+    make_manager: MakeManager, server: ScriptedServer, other_server: ScriptedServer
+) -> None:
+    here = f"127.0.0.1:{server.port}"
+    manager = make_manager(
+        max_retries=1, endpoint_configs={here: {"rate_limit_requests": 2, "rate_limit_max_wait": 0}}
+    )
+    manager.session.mount(server.url, requests.adapters.HTTPAdapter())
+    url = server.script("/go", Reply.redirect(other_server.script("/down", DOWN)))
+    for kind in (MaxRetriesExceeded, MaxRetriesExceeded, RateLimitExceeded):
+        with pytest.raises(kind):
+            manager.get(url)
+    assert server.count() == 2
+
+
+@pytest.mark.parametrize("managed", [True, False])
+def test_a_token_that_cannot_be_had_is_not_the_services_fault(
+    make_manager: MakeManager,
+    server: ScriptedServer,
+    other_server: ScriptedServer,
+    managed: bool,
+) -> None:
+    other_server.pause()
+    here = f"127.0.0.1:{server.port}"
+    manager = make_manager(
+        max_retries=0,
+        circuit_breaker_failure_threshold=1,
+        endpoint_configs={here: {"rate_limit_requests": 1, "rate_limit_max_wait": 0}},
+    )
+    with requests.Session() as plain:
+        token = Token(manager if managed else plain, other_server.url)
+        with pytest.raises(requests.ConnectionError):
+            manager.get(server.url, auth=token)
+    assert manager.get(server.url).status_code == 200
+
+
 def test_our_own_rejection_in_a_body_blames_nobody_and_is_not_retried(
     make_manager: MakeManager, server: ScriptedServer, other_server: ScriptedServer
 ) -> None:
@@ -454,14 +491,23 @@ def test_a_call_within_a_call_has_its_own_arguments(
     manager = make_manager(timeout=20, max_retries=0)
     raised = []
 
-    def in_a_hook(response: requests.Response, **_: object) -> None:
+    def sends(**arguments: object) -> None:
         try:
-            manager.session.send(slow, timeout=0.2)
+            manager.session.send(slow, **arguments)
         except requests.RequestException as error:
             raised.append(type(error))
 
+    def in_a_hook(response: requests.Response, **arguments: object) -> None:
+        sends(timeout=0.2)
+        sends(**{**arguments, "timeout": 0.2, "allow_redirects": True})
+
+    def while_preparing(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        sends(timeout=0.2)
+        return request
+
+    manager.get(server.url, auth=while_preparing)
     manager.get(server.url, hooks={"response": in_a_hook})
-    assert raised == [requests.ReadTimeout]
+    assert raised == [requests.ReadTimeout] * 3
 
 
 def test_what_the_breaker_remembers_is_light_and_reads_well(

@@ -327,3 +327,14 @@ def test_a_list_or_a_generator_given_is_kept_as_it_was() -> None:
     assert endpoints.configs()["a.test"]["retry_statuses"] == [500]
     assert endpoints.configs()["b.test"]["retry_statuses"] == {500, 503}
     assert at(endpoints, "http://b.test").settings.retry_statuses == {500, 503}
+
+
+def test_a_call_under_way_does_not_bring_back_what_was_dropped() -> None:
+    endpoints = Endpoints({}, {"a.test": {"circuit_breaker_failure_threshold": 2}})
+    under_way = endpoints.table
+    endpoints.remove("a.test")
+    late = under_way.resolve("http://a.test/")
+    assert late.breaker is not None
+    assert late.breaker.circuit.fail_max == 2
+    assert late.breaker is under_way.resolve("http://a.test/x").breaker
+    assert endpoints.circuits() == {}

@@ -255,6 +255,7 @@ def test_a_waiter_that_was_torn_away_does_not_block_the_line(
         with pytest.raises(KeyboardInterrupt):
             limit.acquire()
     assert len(limit._line) == 1
+    assert limit.acquire(longest=0.21).waited > 0  # the dead one takes no place
     served: list[float] = []
     in_threads(3, lambda _: served.append(limit.acquire().waited))
     assert len(served) == 3

@@ -235,6 +235,16 @@ def test_what_a_mock_answers_is_read_with_care(make_manager: MakeManager, status
     assert manager.circuit_breaker.current_state == "closed"
 
 
+def test_a_mocked_send_is_limited_too(make_manager: MakeManager) -> None:
+    manager = make_manager(rate_limit_requests=2, rate_limit_max_wait=0)
+    with patch("requests.Session.send", return_value=response()) as mocked:
+        assert manager.get("https://api.test/x") is mocked.return_value
+        manager.get("https://api.test/x")
+        with pytest.raises(RateLimitExceeded):
+            manager.get("https://api.test/x")
+    assert mocked.call_count == 2
+
+
 def test_a_mocked_trial_closes_the_circuit(make_manager: MakeManager) -> None:
     manager = make_manager(circuit_breaker_failure_threshold=1, circuit_breaker_recovery_timeout=0)
     with patch("requests.Session.request", side_effect=[response(500), KeyError(), response()]):

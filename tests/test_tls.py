@@ -305,3 +305,45 @@ def test_redirects_resolved_by_hand_have_the_default_timeout(
     )
     with pytest.raises(requests.ReadTimeout):
         list(manager.session.resolve_redirects(response, response.request))
+
+
+def by_hand(manager, url: str) -> requests.Response:
+    """Prepare, merge, send: the idiom of requests' own documentation."""
+    prepared = requests.Request("GET", url).prepare()
+    settings = manager.session.merge_environment_settings(prepared.url, {}, None, None, None)
+    return manager.session.send(prepared, **settings)
+
+
+def test_what_was_merged_for_one_url_does_not_follow_a_redirect(
+    make_manager: MakeManager,
+    tls_server: ScriptedServer,
+    mutual: ScriptedServer,
+    ca,
+    bundle,
+    tmp_path,
+) -> None:
+    here, there = f"localhost:{tls_server.port}", f"localhost:{mutual.port}"
+    url = tls_server.script("/go", Reply.redirect(mutual.url))
+    unchecked = make_manager(endpoint_configs={here: {"verify": False}}, max_retries=0)
+    with pytest.warns(), pytest.raises(requests.exceptions.SSLError):
+        by_hand(unchecked, url)
+    assert mutual.count() == 0
+    cert = ca.client_certificate(tmp_path)
+    manager = make_manager(
+        endpoint_configs={
+            here: {"verify": bundle},
+            there: {"verify": bundle, "cert": cert},
+        }
+    )
+    assert by_hand(manager, url).status_code == 200
+
+
+def test_a_context_holds_by_hand_too_whatever_certificate_the_manager_has(
+    make_manager: MakeManager, tls_server: ScriptedServer, ca, bundle: str, tmp_path
+) -> None:
+    manager = make_manager(
+        cert=ca.client_certificate(tmp_path),
+        endpoint_configs={f"localhost:{tls_server.port}": {"ssl_context": own_trust(bundle)}},
+    )
+    assert by_hand(manager, tls_server.url).status_code == 200
+    assert tls_server.received[0].client_certificate is None

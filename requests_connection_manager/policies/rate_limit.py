@@ -91,6 +91,7 @@ class RateLimiter:
 
     def _join(self, place: threading.Event, longest: float, endpoint: str) -> None:
         with self._lock:
+            self._wake_first()
             wait = self._wait_at(len(self._line))
             if wait > longest:
                 raise self._refusal(wait, longest, endpoint)
