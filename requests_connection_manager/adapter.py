@@ -72,6 +72,7 @@ class ManagedAdapter(BoundedAdapter):
             return self._send_guarded(call, endpoint, request, arguments)
         except ConnectionManagerError as error:
             error.request = error.request or request
+            error.endpoint = error.endpoint or endpoint.name
             raise
 
     def _send_guarded(

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import requests
+from requests.exceptions import InvalidSchema
 
 from .exceptions import Attempt, CircuitBreakerOpen, DeadlineExceeded
+from .failures import FailingStatus, is_failing_error, is_failing_status
 from .lookup import Endpoint, EndpointTable
 from .policies.circuit_breaker import Admission, Breaker
 from .policies.deadline import Deadline
@@ -175,6 +177,42 @@ class Call:
             return None
         self.ticket = None
         return ticket
+
+    def settle_by_answer(self, response: requests.Response) -> None:
+        """Settle the ticket if the adapter has not claimed it: something stood in for it.
+
+        Or the request went elsewhere: an auth callable can change its URL.
+        """
+        ticket, self.ticket = self.ticket, None
+        if ticket is None:
+            return
+        first = response
+        if isinstance(response, requests.Response):
+            first = response.history[0] if response.history else response
+            if self.elsewhere and self.table.resolve(first.url) is not ticket.endpoint:
+                ticket.settle(False, None)
+                ticket.give_back()
+                return
+        status = getattr(first, "status_code", None)  # of a mock, it may be anything
+        failing = is_failing_status(status)
+        ticket.settle(not failing, FailingStatus(status) if failing else None)
+
+    def settle_by_error(self, error: Exception) -> None:
+        """Settle the ticket if the adapter has not claimed it."""
+        ticket, self.ticket = self.ticket, None
+        if ticket is None:
+            return
+        nothing_sent = self.elsewhere or self.unprepared or isinstance(error, InvalidSchema)
+        blamed = is_failing_error(error) and not nothing_sent
+        ticket.settle(False, error if blamed else None)
+        mistaken = isinstance(error, (ValueError, TypeError)) and not self.hops
+        if nothing_sent or mistaken:
+            ticket.give_back()
+
+    def settle_interrupted(self) -> None:
+        """Settle the ticket if nobody has."""
+        if self.ticket is not None:
+            self.ticket.settle(False, None)
 
     def too_late(
         self, url: str, why: str, response: requests.Response | None = None

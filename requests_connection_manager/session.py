@@ -11,15 +11,14 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import requests
-from requests.exceptions import InvalidSchema
 
 from .adapter import ManagedAdapter
 from .attempt import ELAPSED
-from .call import Call, Ticket, current_call
+from .call import Call, current_call
 from .endpoints import Endpoints
 from .environment import KNOWS_ALL_SOURCES, EnvironmentMemory, FromEnvironment
 from .exceptions import ConnectionManagerError, ManagerClosed
-from .failures import FailingStatus, is_failing_error, is_failing_status
+from .failures import is_failing_error
 from .patterns import as_text
 from .policies.deadline import Deadline
 from .settings import ManagerSettings
@@ -245,52 +244,21 @@ class ManagedSession(requests.Session):
         try:
             current_call.set(call)
             response = forward()
-            if call.ticket is not None:
-                _settle_by_answer(call, call.ticket, response)
+            call.settle_by_answer(response)
             return response
         except Exception as error:
-            if call.ticket is not None:
-                _settle_by_error(call, call.ticket, error)
+            call.settle_by_error(error)
             if is_failing_error(error) and call.deadline is not None and call.deadline.expired:
                 raise call.too_late(url, "the time ran out in a redirect") from error
             raise
         finally:
             current_call.set(outer)
             call.over = True
-            if call.ticket is not None:  # interrupted
-                call.ticket.settle(False, None)
+            call.settle_interrupted()
             if call.let_go:
                 self._stats.count_call()
             if call.deadline is not None:
                 call.deadline.release()
-
-
-def _settle_by_answer(call: Call, ticket: Ticket, response: requests.Response) -> None:
-    """Settle a ticket that the adapter has not claimed: something stood in for it.
-
-    Or the request went elsewhere: an auth callable can change its URL.
-    """
-    call.ticket = None
-    first = response
-    if isinstance(response, requests.Response):
-        first = response.history[0] if response.history else response
-        if call.elsewhere and call.table.resolve(first.url) is not ticket.endpoint:
-            ticket.settle(False, None)
-            ticket.give_back()
-            return
-    status = getattr(first, "status_code", None)
-    failing = is_failing_status(status)
-    ticket.settle(not failing, FailingStatus(status) if failing else None)
-
-
-def _settle_by_error(call: Call, ticket: Ticket, error: Exception) -> None:
-    call.ticket = None
-    nothing_sent = call.elsewhere or call.unprepared or isinstance(error, InvalidSchema)
-    blamed = is_failing_error(error) and not nothing_sent
-    ticket.settle(False, error if blamed else None)
-    mistaken = isinstance(error, (ValueError, TypeError)) and not call.hops
-    if nothing_sent or mistaken:
-        ticket.give_back()
 
 
 def _with_its_own_time(response: requests.Response) -> requests.Response:

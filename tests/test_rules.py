@@ -16,6 +16,7 @@ from requests.auth import HTTPDigestAuth
 
 from requests_connection_manager import (
     CircuitBreakerOpen,
+    DeadlineExceeded,
     MaxRetriesExceeded,
     RateLimitExceeded,
 )
@@ -150,6 +151,11 @@ def test_a_bare_send_meets_the_policies_of_its_hop(
     with pytest.raises(RateLimitExceeded):
         manager.session.send(prepared)
     assert server.count() == 3
+    hurried = make_manager(total_timeout=0.2)
+    slow = requests.Request("GET", server.script("/slow", Reply(delay=30))).prepare()
+    with pytest.raises(DeadlineExceeded) as caught:
+        hurried.session.send(slow)
+    assert (caught.value.endpoint, caught.value.request) == (server.origin, slow)
 
 
 def test_the_adapter_by_itself_is_managed_too(
