@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import requests
+from requests.exceptions import InvalidSchema
 
 from .adapter import ManagedAdapter
 from .attempt import ELAPSED
@@ -112,6 +113,8 @@ class ManagedSession(requests.Session):
         """Send a prepared request; by itself it is a call, too, and meets its hop's policies."""
         under_way = self._under_way()
         if under_way is not None and under_way.takes(request):
+            if under_way.hops > 1:
+                self._admit_if_foreign(under_way, request)
             return _with_its_own_time(super().send(request, **kwargs))
         if not isinstance(request, requests.PreparedRequest):
             return super().send(request, **kwargs)  # which says what is wrong
@@ -126,6 +129,7 @@ class ManagedSession(requests.Session):
 
         def forward_if_open() -> requests.Response:
             self.check_open()
+            self._admit_if_foreign(call, request)
             return _with_its_own_time(forward(request, **kwargs))
 
         try:
@@ -151,20 +155,25 @@ class ManagedSession(requests.Session):
             call.prepared = prepared
         return prepared
 
-    def resolve_redirects(self, *args: Any, **kwargs: Any) -> Generator[requests.Response]:
+    def resolve_redirects(
+        self, resp: requests.Response, *args: Any, **kwargs: Any
+    ) -> Generator[requests.Response]:
         """Follow redirects as requests does; each is a hop of the call under way."""
-        redirects = super().resolve_redirects(*args, **kwargs)
+        redirects = super().resolve_redirects(resp, *args, **kwargs)
         call = self._under_way()
+        if call is None:
+            yield from redirects
+            return
+        response = resp
         while True:
-            if call is not None:
-                call.redirecting = True
+            call.settle_by_answer(response)
+            call.redirecting = True
             try:
                 response = next(redirects)
             except StopIteration:
                 return
             finally:
-                if call is not None:
-                    call.redirecting = False
+                call.redirecting = False
             yield response
 
     def merge_environment_settings(
@@ -213,6 +222,16 @@ class ManagedSession(requests.Session):
     def _under_way(self) -> Call | None:
         call = current_call.get()
         return call if call is not None and call.session is self and not call.over else None
+
+    def _admit_if_foreign(self, call: Call, request: requests.PreparedRequest) -> None:
+        """Admit a hop through an adapter of the user's own, or a mock's; ours does it itself."""
+        try:
+            adapter = self.get_adapter(request.url or "")
+        except InvalidSchema:
+            return  # as requests is about to say
+        if not isinstance(adapter, ManagedAdapter):
+            call.ticket = call.admit(call.table.resolve(request.url or ""))
+            call.take_first_permit(call.ticket)
 
     def _given_to_send(self, url: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return what the caller gave, less what `merge_environment_settings` has said here.

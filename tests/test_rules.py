@@ -90,6 +90,44 @@ def test_a_mistake_of_the_callers_costs_no_permit(
     assert manager.get(server.url).status_code == 200
 
 
+def test_hops_through_a_foreign_adapter_take_a_permit_each(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    url = server.script("/1", Reply.redirect("/2"))
+    server.script("/2", Reply.redirect("/3"))
+    for bare in (False, True):
+        server.forget()
+        manager = make_manager(rate_limit_requests=5, rate_limit_max_wait=0)
+        manager.session.mount("http://", requests.adapters.HTTPAdapter())
+        prepared = requests.Request("GET", url).prepare()
+        get = (
+            (lambda m=manager, p=prepared: m.session.send(p))
+            if bare
+            else (lambda m=manager: m.get(url))
+        )
+        assert get().status_code == 200
+        with pytest.raises(RateLimitExceeded):
+            get()
+        assert server.count() == 5
+        assert permits_used(manager, url) == 5
+        assert manager.circuit_breaker.current_state == "closed"
+
+
+def test_and_tell_the_breaker_of_their_own_origin(
+    make_manager: MakeManager, server: ScriptedServer, other_server: ScriptedServer
+) -> None:
+    url = server.script("/go", Reply.redirect(other_server.script("/down", DOWN)))
+    manager = make_manager(circuit_breaker_failure_threshold=1)
+    manager.session.mount("http://", requests.adapters.HTTPAdapter())
+    assert manager.get(url).status_code == 503
+    with pytest.raises(CircuitBreakerOpen) as caught:
+        manager.get(url)
+    assert caught.value.endpoint == other_server.origin
+    states = {name: each.current_state for name, each in manager.circuit_breakers.items()}
+    assert states == {server.origin: "closed", other_server.origin: "open"}
+    assert (server.count(), other_server.count()) == (2, 1)
+
+
 def test_what_was_sent_by_a_foreign_adapter_is_not_given_back(
     make_manager: MakeManager, server: ScriptedServer
 ) -> None:
