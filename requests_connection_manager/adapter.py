@@ -48,9 +48,8 @@ class ManagedAdapter(BoundedAdapter):
     ) -> requests.Response:
         """Send a request under the policies of its URL, which need not be those of the call's."""
         call = current_call.get()
-        if (
-            call is None or call.over
-        ):  # used without its session: what it was handed, the caller gave
+        if call is None or call.over:
+            # used without its session: what it was handed, the caller gave
             given = {"timeout": timeout, "verify": verify, "cert": cert}
             call = Call(self._endpoints.table, given=given)
         endpoint = call.table.resolve(request.url or "")
@@ -61,15 +60,10 @@ class ManagedAdapter(BoundedAdapter):
             "cert": cert,
             "proxies": proxies,
         }
-        if endpoint is not call.endpoint:
-            arguments.update(_own_arguments(call, endpoint, request))
-        if "cert" in endpoint.merged.sources and "cert" not in call.given:
-            arguments["cert"] = endpoint.settings.cert  # None, too, which requests would replace
-        if _own_context(call, endpoint) is not None:
-            arguments["verify"] = True  # the environment's bundle is not for this context
-            arguments["cert"] = None
+        context = _own_context(call, endpoint)
+        arguments.update(_own_arguments(call, endpoint, request, context))
         try:
-            return self._send_guarded(call, endpoint, request, arguments)
+            return self._send_guarded(call, endpoint, request, arguments, context)
         except ConnectionManagerError as error:
             error.request = error.request or request
             error.endpoint = error.endpoint or endpoint.name
@@ -81,10 +75,11 @@ class ManagedAdapter(BoundedAdapter):
         endpoint: Endpoint,
         request: requests.PreparedRequest,
         arguments: dict[str, Any],
+        context: ssl.SSLContext | None,
     ) -> requests.Response:
         """The breaker's ring: it admits the hop, and learns what came of it once."""
         ticket = call.claim(endpoint) or call.admit(endpoint)
-        hop = Hop(call, endpoint, request, arguments, ticket)
+        hop = Hop(call, endpoint, request, arguments, ticket, context)
         try:
             return self._send_retrying(hop)
         except Exception:
@@ -127,11 +122,7 @@ class ManagedAdapter(BoundedAdapter):
         earlier = hop.failure
         try:
             answer = self.send_once(
-                hop.request,
-                hop.arguments,
-                deadline,
-                _own_context(hop.call, hop.endpoint),
-                hop.call.follows,
+                hop.request, hop.arguments, deadline, hop.ssl_context, hop.call.follows
             )
         except EmptyPoolError as error:  # waited for a connection of a blocking pool
             raise hop.call.too_late(hop.url, "no pooled connection came free") from error
@@ -149,16 +140,25 @@ class ManagedAdapter(BoundedAdapter):
 
 
 def _own_arguments(
-    call: Call, endpoint: Endpoint, request: requests.PreparedRequest
+    call: Call,
+    endpoint: Endpoint,
+    request: requests.PreparedRequest,
+    context: ssl.SSLContext | None,
 ) -> dict[str, Any]:
     """Return what this hop's own URL says of the arguments that the caller did not give."""
     own: dict[str, Any] = {}
-    if "timeout" not in call.given:
-        own["timeout"] = endpoint.merged.timeout
-    if call.session is not None and not {"verify", "cert"} <= call.given.keys():
-        verify, cert = endpoint.tls(call.session)
-        tls = call.session.merge_environment_settings(request.url or "", {}, None, verify, cert)
-        own.update({name: tls[name] for name in ("verify", "cert") if name not in call.given})
+    given = call.given
+    if endpoint is not call.endpoint:  # else they are filled in from it
+        if "timeout" not in given:
+            own["timeout"] = endpoint.merged.timeout
+        if call.session is not None and not {"verify", "cert"} <= given.keys():
+            verify, cert = endpoint.tls(call.session)
+            tls = call.session.merge_environment_settings(request.url or "", {}, None, verify, cert)
+            own.update({name: tls[name] for name in ("verify", "cert") if name not in given})
+    if "cert" in endpoint.merged.sources and "cert" not in given:
+        own["cert"] = endpoint.settings.cert  # None, too, which requests would replace
+    if context is not None:
+        own |= {"verify": True, "cert": None}  # the environment's bundle is not for it
     return own
 
 

@@ -11,7 +11,7 @@ import requests
 from requests.exceptions import InvalidSchema
 
 from .exceptions import Attempt, CircuitBreakerOpen, DeadlineExceeded
-from .failures import FailingStatus, is_failing_error, is_failing_status
+from .failures import failure_of_status, is_failing_error
 from .lookup import Endpoint, EndpointTable
 from .policies.circuit_breaker import Admission, Breaker
 from .policies.deadline import Deadline
@@ -40,6 +40,16 @@ class Sent(NamedTuple):
             status=None if isinstance(answer, Exception) else answer.status_code,
             error=answer if isinstance(answer, Exception) else None,
         )
+
+
+def told(log: list[Sent]) -> tuple[Attempt, ...]:
+    """Return a log as an error tells it."""
+    return tuple(sent.told() for sent in log)
+
+
+def count_of(log: list[Sent], kind: str = "") -> str:
+    """Say how many attempts a log holds."""
+    return f"{len(log)} {kind}attempt{'' if len(log) == 1 else 's'}"
 
 
 @dataclass(slots=True)
@@ -193,9 +203,9 @@ class Call:
                 ticket.settle(False, None)
                 ticket.give_back()
                 return
-        status = getattr(first, "status_code", None)  # of a mock, it may be anything
-        failing = is_failing_status(status)
-        ticket.settle(not failing, FailingStatus(status) if failing else None)
+        # of a mock, it may be anything
+        failure = failure_of_status(getattr(first, "status_code", None))
+        ticket.settle(failure is None, failure)
 
     def settle_by_error(self, error: Exception) -> None:
         """Settle the ticket if the adapter has not claimed it."""
@@ -220,12 +230,11 @@ class Call:
         """Make the error for a call whose time is up."""
         deadline = self.deadline
         assert deadline is not None
-        made = len(self.log)
         return DeadlineExceeded(
-            f"{public_url(url)}: {why} after {deadline.elapsed:.3g} s and {made} finished "
-            f"attempt{'' if made == 1 else 's'}; total_timeout={deadline.seconds:g} s.",
+            f"{public_url(url)}: {why} after {deadline.elapsed:.3g} s and "
+            f"{count_of(self.log, 'finished ')}; total_timeout={deadline.seconds:g} s.",
             elapsed=deadline.elapsed,
-            attempts=tuple(sent.told() for sent in self.log),
+            attempts=told(self.log),
             endpoint=self.endpoint.name if self.endpoint else None,
             response=response,
         )

@@ -82,14 +82,11 @@ LONGEST = 1e8
 """Seconds, three years: below what the operating system's own waits can take."""
 
 
-def seconds(name: str, value: Any) -> Any:
-    """A time above 0."""
-    return number(0, above=True, highest=LONGEST)(name, value)
+seconds = number(0, above=True, highest=LONGEST)
+"""A time above 0."""
 
-
-def pause(name: str, value: Any) -> Any:
-    """A time of 0 or more."""
-    return number(0, highest=LONGEST)(name, value)
+pause = number(0, highest=LONGEST)
+"""A time of 0 or more."""
 
 
 def timeout(name: str, value: Any) -> Any:
@@ -119,21 +116,25 @@ def max_retries(name: str, value: Any) -> int | Retry:
 
 
 def statuses(name: str, value: Any) -> frozenset[int]:
-    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
-        statuses = list(value)
-        if all(isinstance(item, int) and 100 <= item <= 599 for item in statuses):
-            return frozenset(int(item) for item in statuses)
-    raise _impossible(name, value, "a collection of HTTP statuses, 100 to 599")
+    items = _items(value)
+    if items is None or not all(isinstance(item, int) and 100 <= item <= 599 for item in items):
+        raise _impossible(name, value, "a collection of HTTP statuses, 100 to 599")
+    return frozenset(int(item) for item in items)
 
 
 def methods(name: str, value: Any) -> frozenset[str] | None:
     if value is None:
         return None
-    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
-        methods = list(value)
-        if all(isinstance(item, str) and item for item in methods):
-            return frozenset(item.upper() for item in methods)
-    raise _impossible(name, value, "a collection of method names, or None: any method")
+    items = _items(value)
+    if items is None or not all(isinstance(item, str) and item for item in items):
+        raise _impossible(name, value, "a collection of method names, or None: any method")
+    return frozenset(item.upper() for item in items)
+
+
+def _items(value: Any) -> list[Any] | None:
+    """Return the items of a collection; None: it is none, or text, which is not meant as one."""
+    is_collection = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+    return list(value) if is_collection else None
 
 
 def one_of(*choices: str) -> Check:
@@ -146,13 +147,13 @@ def one_of(*choices: str) -> Check:
 
 
 def verify(name: str, value: Any) -> Any:
-    if not isinstance(value, bool) and not (isinstance(value, str) and value):
+    if not isinstance(value, bool) and not _is_path(value):
         raise _impossible(name, value, "True, False, or the path of a CA bundle")
     return value
 
 
 def cert(name: str, value: Any) -> Any:
-    if value is None or (isinstance(value, str) and value):
+    if value is None or _is_path(value):
         return value
     if isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_path, value)):
         return tuple(value)

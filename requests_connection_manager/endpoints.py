@@ -32,7 +32,7 @@ class Endpoints:
         self._configs: dict[str, dict[str, Any]] = {}
         rules: dict[Pattern, Rule] = {}
         for text, config in _as_mapping(configs).items():
-            rule = Rule(Pattern.parse(text), text, endpoint_layer(text, config))
+            rule = _rule(text, config)
             twin = rules.setdefault(rule.pattern, rule)
             if twin is not rule:
                 raise ConfigurationError(
@@ -46,7 +46,7 @@ class Endpoints:
 
     def add(self, text: str, config: Mapping[str, Any]) -> None:
         """Add a pattern, or replace the settings of one."""
-        rule = Rule(Pattern.parse(text), text, endpoint_layer(text, config))
+        rule = _rule(text, config)
         with self._lock:
             rules = dict(self.table.rules)
             self._forget(rules.pop(rule.pattern, None), rule.layer)
@@ -111,6 +111,10 @@ class Endpoints:
             self._limiters.drop_idle()
             self._breakers.drop_idle()
             self._replace_table(self.table.rules)
+
+
+def _rule(text: Any, config: object) -> Rule:
+    return Rule(Pattern.parse(text), text, endpoint_layer(text, config))
 
 
 def _as_mapping(configs: object) -> Mapping[Any, Any]:

@@ -25,11 +25,11 @@ _NOT_THE_SERVICES_FAULT = frozenset({501, 505})  # it works, and says that it ca
 _NETWORK_ERRORS = (requests.ConnectionError, requests.Timeout, ChunkedEncodingError)
 
 
-def is_failing_status(status: object) -> bool:
-    """Whether an answer counts against the service; what is no number (a mock) does not."""
-    return (
-        isinstance(status, int) and 500 <= status <= 599 and status not in _NOT_THE_SERVICES_FAULT
-    )
+def failure_of_status(status: object) -> FailingStatus | None:
+    """Return what an answer says against the service; what is no number (a mock) says nothing."""
+    if isinstance(status, int) and 500 <= status <= 599 and status not in _NOT_THE_SERVICES_FAULT:
+        return FailingStatus(status)
+    return None
 
 
 def is_failing_error(error: BaseException) -> bool:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass, field
 from typing import Any
 
 import requests
 from requests.utils import rewind_body
 
-from .call import Call, Sent, Ticket
+from .call import Call, Sent, Ticket, count_of, told
 from .exceptions import MaxRetriesExceeded
-from .failures import FailingStatus, in_short, is_failing_error, is_failing_status, never_left
+from .failures import failure_of_status, in_short, is_failing_error, never_left
 from .lookup import Endpoint
 from .policies.retry import Stop
 from .redaction import public_url
@@ -29,6 +30,7 @@ class Hop:
     arguments: dict[str, Any]
     """Those of ``HTTPAdapter.send``."""
     ticket: Ticket
+    ssl_context: ssl.SSLContext | None
     log: list[Sent] = field(default_factory=list)
     answered: bool = False
     """Whether the last attempt had an answer that speaks for the service."""
@@ -45,15 +47,12 @@ class Hop:
 
     def learn(self, answer: Answer) -> None:
         """Note what an attempt says of the service."""
-        self.failure = None
         if isinstance(answer, Exception):
             self.answered = False
-            if is_failing_error(answer):
-                self.failure = answer
+            self.failure = answer if is_failing_error(answer) else None
         else:
-            self.answered = not is_failing_status(answer.status_code)
-            if not self.answered:
-                self.failure = FailingStatus(answer.status_code)
+            self.failure = failure_of_status(answer.status_code)
+            self.answered = self.failure is None
 
     def forget(self) -> None:
         """Draw no conclusion on the service."""
@@ -85,13 +84,12 @@ class Hop:
         self, stop: Stop, plain: Exception, response: requests.Response | None = None
     ) -> MaxRetriesExceeded:
         """Make the error that stands for ``plain``, which plain requests would have raised."""
-        made = len(self.log)
         what = f"status {response.status_code}" if response is not None else in_short(plain)
         return MaxRetriesExceeded.instead_of(plain)(
-            f"{self.method} {public_url(self.url)}: {what} after {made} "
-            f"attempt{'' if made == 1 else 's'}{stop.why and f': {stop.why}'}. "
+            f"{self.method} {public_url(self.url)}: {what} after "
+            f"{count_of(self.log)}{stop.why and f': {stop.why}'}. "
             f"`attempts` tells more; the endpoint is {self.endpoint.name}.",
-            attempts=tuple(sent.told() for sent in self.log),
+            attempts=told(self.log),
             last_error=plain,
             retry_after=stop.retry_after,
             endpoint=self.endpoint.name,

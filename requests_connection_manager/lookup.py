@@ -117,15 +117,14 @@ class EndpointTable:
     def _view(self, origin: str) -> _OriginView:
         if len(self._origins) >= MOST_IDLE:
             self._crowded(self)  # calls under way go on with this table
-        parsed = parse_origin(origin)
-        view = _OriginView(parsed, self._rules_for(parsed), self._compile)
-        return self._origins.setdefault(origin, view)
+        return self._origins.setdefault(origin, self._view_of(parse_origin(origin)))
 
-    def _rules_for(self, origin: Origin) -> list[Rule]:
+    def _view_of(self, origin: Origin) -> _OriginView:
         labels = origin.host.split(".")
         hosts = [(True, ".".join(labels[i:])) for i in range(1, len(labels))]
         found = [rule for host in (*hosts, (False, origin.host)) for rule in self._rules_at(host)]
-        return [rule for rule in found if rule.pattern.serves(origin)]
+        rules = [rule for rule in found if rule.pattern.serves(origin)]
+        return _OriginView(origin, rules, self._compile)
 
     def _rules_at(self, host: tuple[bool, str]) -> list[Rule]:
         return self._by_host.get(host, [])
@@ -173,7 +172,7 @@ class EndpointTable:
         scope = owner.text if owner else "all endpoints without a limit of their own"
         where = None
         if settings.rate_limit_scope == "host":
-            where, scope = origin, f"{owner.text} ({origin})" if owner else str(origin)
+            where, scope = origin, _scope_at(origin, owner)
         return self._limiters.get(
             Key(owner and owner.pattern, where, (calls, period)),
             lambda: RateLimiter(scope, calls, period),
@@ -189,7 +188,7 @@ class EndpointTable:
         if threshold is None or recovery is None:
             return None
         owner = _owner(rules, BREAKER_SETTINGS)
-        scope = f"{owner.text} ({origin})" if owner else str(origin)
+        scope = _scope_at(origin, owner)
         return self._breakers.get(
             _breaker_key(origin, rules, settings),
             lambda: Breaker(scope, threshold, recovery, trials),
@@ -198,10 +197,11 @@ class EndpointTable:
 
     def breaker_keys(self, origin: Origin) -> set[Key]:
         """Return the keys of the breakers that the URLs of an origin can get."""
-        rules = self._rules_for(origin)
-        prefixes = {"", *(rule.pattern.path for rule in rules)}
-        found = [_matching(rules, prefix) for prefix in prefixes]
-        return {_breaker_key(origin, each, self._merge(each).settings) for each in found}
+        view = self._view_of(origin)
+        return {
+            _breaker_key(origin, rules, self._merge(rules).settings)
+            for rules in map(view.matching, view.prefixes)
+        }
 
 
 class _OriginView:
@@ -220,10 +220,26 @@ class _OriginView:
             self._by_path.setdefault(rule.pattern.path, []).append(rule)
         self._depth = max((path.count("/") for path in self._by_path), default=0)
         self._endpoints: dict[tuple[Pattern, ...], Endpoint] = {}
-        self.only = self.resolve("/") if self._depth == 0 else None
-        """The one endpoint of an origin whose patterns name no path."""
+        self.only: Endpoint | None = None
+        """The one endpoint of an origin whose patterns name no path, once it has been asked for."""
+
+    @property
+    def prefixes(self) -> set[str]:
+        """The paths that tell apart what the URLs of the origin match."""
+        return {path or "/" for path in ("", *self._by_path)}
 
     def resolve(self, path: str) -> Endpoint:
+        rules = self.matching(path)
+        patterns = tuple(rule.pattern for rule in rules)
+        endpoint = self._endpoints.get(patterns)
+        if endpoint is None:
+            endpoint = self._endpoints.setdefault(patterns, self._compile(self._origin, rules))
+        if self._depth == 0:
+            self.only = endpoint
+        return endpoint
+
+    def matching(self, path: str) -> tuple[Rule, ...]:
+        """Return the rules that match a path, the general first."""
         matching = list(self._by_path.get("", ()))
         end = 0
         for _ in range(self._depth):
@@ -232,19 +248,7 @@ class _OriginView:
             matching += self._by_path.get(prefix, ())
             if end < 0:
                 break
-        matching.sort(key=lambda rule: rule.pattern.specificity)
-        patterns = tuple(rule.pattern for rule in matching)
-        endpoint = self._endpoints.get(patterns)
-        if endpoint is None:
-            endpoint = self._compile(self._origin, tuple(matching))
-            endpoint = self._endpoints.setdefault(patterns, endpoint)
-        return endpoint
-
-
-def _matching(rules: list[Rule], path: str) -> tuple[Rule, ...]:
-    """Return the rules that match a path, the general first."""
-    found = [rule for rule in rules if f"{path}/".startswith(f"{rule.pattern.path}/")]
-    return tuple(sorted(found, key=lambda rule: rule.pattern.specificity))
+        return tuple(sorted(matching, key=lambda rule: rule.pattern.specificity))
 
 
 def _breaker_key(origin: Origin, rules: tuple[Rule, ...], settings: Settings) -> Key:
@@ -258,6 +262,10 @@ def _breaker_key(origin: Origin, rules: tuple[Rule, ...], settings: Settings) ->
             settings.circuit_breaker_success_threshold,
         ),
     )
+
+
+def _scope_at(origin: Origin, owner: Rule | None) -> str:
+    return f"{owner.text} ({origin})" if owner else str(origin)
 
 
 def _owner(rules: tuple[Rule, ...], names: frozenset[str]) -> Rule | None:

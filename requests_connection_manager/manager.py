@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec
 
@@ -15,7 +14,7 @@ from .explanation import Explanation, explain
 from .patterns import as_text
 from .policies.circuit_breaker import Circuit, WorstCircuit
 from .session import UNSET, ManagedSession
-from .settings import ManagerSettings, Settings, manager_layer
+from .settings import DEFAULTS, ManagerSettings, manager_layer
 from .stats import Stats
 
 P = ParamSpec("P")
@@ -48,9 +47,8 @@ class ConnectionManager:
     def __init__(self, **keywords: Any) -> None:
         layer = manager_layer(keywords)
         self._settings = ManagerSettings(**layer)
-        per_url = {each.name for each in fields(Settings)}
         self._endpoints = Endpoints(
-            {name: value for name, value in layer.items() if name in per_url},
+            {name: value for name, value in layer.items() if name in DEFAULTS},
             self._settings.endpoint_configs,
         )
         self._stats = Stats()

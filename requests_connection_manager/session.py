@@ -68,7 +68,8 @@ class ManagedSession(requests.Session):
         json: Any = None,
     ) -> requests.Response:
         """Send a request as ``requests.Session.request`` does, under the policies of its URL."""
-        call = self._start(as_text(url))
+        text = as_text(url)
+        call = self._start(text)
         endpoint = call.endpoint
         assert endpoint is not None
         if timeout is not UNSET or verify is not None or cert is not None:
@@ -101,7 +102,7 @@ class ManagedSession(requests.Session):
             return forward(method=method, url=url, **arguments)
 
         try:
-            return self._in_ring(call, as_text(url), admit_and_forward)
+            return self._in_ring(call, text, admit_and_forward)
         except ConnectionManagerError as error:
             if error.request is None:
                 error.request = requests.Request(

@@ -180,6 +180,7 @@ _PER_URL = {each.name: each.metadata["check"] for each in fields(Settings)}
 _PER_MANAGER = {each.name: each.metadata["check"] for each in fields(ManagerSettings)}
 
 DEFAULTS = {each.name: each.default for each in fields(Settings)}
+"""Of the settings that hold for one URL."""
 
 Layer = dict[str, Any]
 """Some settings by name, checked: what one pattern, or the constructor, has said."""

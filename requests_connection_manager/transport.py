@@ -1,8 +1,9 @@
 """Connections that keep to the bounds of the attempt that uses them.
 
 A socket's timeout bounds one read, so a head or a body that trickles in is never late. Here each
-read and each write gets no more time than the attempt has left. Only documented points of urllib3
-are used: the pool classes of a manager, ``ConnectionCls``, and http.client's ``response_class``.
+read and each write gets no more time than the attempt has left. Documented points of urllib3 are
+used: the pool classes of a manager, ``ConnectionCls``, and http.client's ``response_class``; the
+two that are not documented, before the TLS handshake, say why.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class RetryPolicy:
         # The list of statuses is the whole truth, unless a Retry was given: that one also retries
         # its RETRY_AFTER_STATUS_CODES wherever the header is there.
         self._hint_is_enough = isinstance(own, Retry)
-        self.statuses = frozenset(settings.retry_statuses)
+        self._statuses = frozenset(settings.retry_statuses)
         self._jitter = settings.backoff_jitter
         self._retry_after_max = settings.retry_after_max
         self._chance = chance
@@ -79,7 +79,7 @@ class RetryPolicy:
     ) -> Again | Stop | None:
         """Decide on an answer; None: it stands."""
         status = response.status_code
-        if status not in self.statuses and not self._hint_is_enough:
+        if status not in self._statuses and not self._hint_is_enough:
             return None
         hint = response.headers.get("Retry-After")
         by_hint = self._hint_is_enough and hint is not None
