@@ -341,7 +341,7 @@ def private_ca() -> PrivateCA:
     return PrivateCA(trustme.CA())
 
 
-def wait_until(predicate: Callable[[], object], timeout: float = 5.0) -> None:
+def wait_until(predicate: Callable[[], object], timeout: float = 20.0) -> None:
     """Return once the predicate holds; AssertionError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not predicate():

@@ -10,6 +10,7 @@ import requests
 
 from requests_connection_manager import CircuitBreakerOpen
 from requests_connection_manager.policies.circuit_breaker import Breaker, WorstCircuit
+from tests.conftest import in_threads
 
 ERROR = requests.ConnectionError("down")
 
@@ -175,18 +176,14 @@ def test_of_fifty_threads_one_gets_the_trial(clock) -> None:
     start = threading.Barrier(50)
     admitted, rejected = [], []
 
-    def ask() -> None:
+    def ask(_: int) -> None:
         start.wait()
         try:
             admitted.append(breaker.admit())
         except CircuitBreakerOpen as error:
             rejected.append(error)
 
-    threads = [threading.Thread(target=ask) for _ in range(50)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(50, ask)
     assert len(admitted) == 1
     assert len(rejected) == 49
 
@@ -203,15 +200,11 @@ def test_failures_of_many_threads_trip_it_once(clock) -> None:
     admissions = [breaker.admit() for _ in range(40)]
     start = threading.Barrier(40)
 
-    def fail(admission) -> None:
+    def fail(n: int) -> None:
         start.wait()
-        breaker.failed(admission, ERROR)
+        breaker.failed(admissions[n], ERROR)
 
-    threads = [threading.Thread(target=fail, args=(each,)) for each in admissions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(40, fail)
     assert changes == ["open"]
     assert breaker.circuit.fail_counter == 5
 

@@ -19,7 +19,7 @@ from urllib3.util import Timeout
 
 from requests_connection_manager import DeadlineExceeded, RateLimitExceeded
 from requests_connection_manager.policies.deadline import Deadline, shorten
-from tests.conftest import MakeManager
+from tests.conftest import MakeManager, full_backlog
 from tests.server import Reply, ScriptedServer
 
 DOWN = Reply(status=503)
@@ -297,13 +297,7 @@ def test_no_thread_is_left_behind(make_manager: MakeManager, server: ScriptedSer
 
 def test_connecting_and_the_handshake_share_what_is_left(make_manager: MakeManager) -> None:
     """A full backlog makes the connect slow; the handshake then never comes."""
-    with socket.socket() as listener, ExitStack() as held:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            filler = held.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
+    with full_backlog() as listener, ExitStack() as held:
 
         def make_room() -> None:
             time.sleep(0.5)

@@ -12,6 +12,7 @@ from requests_connection_manager import ConfigurationError, lookup
 from requests_connection_manager.endpoints import Endpoints
 from requests_connection_manager.lookup import Endpoint
 from requests_connection_manager.settings import manager_layer
+from tests.conftest import in_threads
 
 
 def at(endpoints: Endpoints, url: str) -> Endpoint:
@@ -194,11 +195,7 @@ def test_changes_from_many_threads_are_all_there_in_the_end() -> None:
             if i % 2:
                 endpoints.remove(f"host{n}x{i}.test")
 
-    threads = [threading.Thread(target=change, args=(n,)) for n in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(16, change)
     assert all(seen)
     assert len(seen) == 320
     assert len(endpoints.configs()) == 160
@@ -209,16 +206,12 @@ def test_all_threads_get_the_same_limiter_and_breaker() -> None:
     start = threading.Barrier(32)
     found = []
 
-    def look() -> None:
+    def look(_: int) -> None:
         start.wait()
         endpoint = at(endpoints, "http://a.test")
         found.append((endpoint.limiter, endpoint.breaker))
 
-    threads = [threading.Thread(target=look) for _ in range(32)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(32, look)
     assert len(found) == 32
     assert len(set(found)) == 1
 

@@ -16,6 +16,7 @@ from requests_connection_manager import (
     CircuitBreakerOpen,
     ConcurrencyLimitExceeded,
     ConfigurationError,
+    ConnectionManager,
     ConnectionManagerError,
     DeadlineExceeded,
     ManagerClosed,
@@ -120,8 +121,8 @@ def test_what_cannot_be_pickled_is_left_out() -> None:
     assert pickle.loads(pickle.dumps(error)).request.url == "http://a.test"
 
 
-def test_real_errors_pickle(make_manager: MakeManager, server: ScriptedServer) -> None:
-    manager = make_manager(
+def easily_failing(make_manager: MakeManager, server: ScriptedServer) -> ConnectionManager:
+    return make_manager(
         max_retries=1,
         circuit_breaker_failure_threshold=3,
         rate_limit_max_wait=0,
@@ -130,6 +131,10 @@ def test_real_errors_pickle(make_manager: MakeManager, server: ScriptedServer) -
             f"127.0.0.1:{server.port}/once": {"rate_limit_requests": 1},
         },
     )
+
+
+def test_real_errors_pickle(make_manager: MakeManager, server: ScriptedServer) -> None:
+    manager = easily_failing(make_manager, server)
     server.script("/cut", Reply(body=b"x" * 9, cut_at=1))
     server.script("/down", Reply(status=503))
     server.script("/late", Reply(delay=30))
@@ -175,15 +180,7 @@ def test_a_public_url_has_no_secret(url: str, shown: str) -> None:
 
 
 def test_no_text_of_ours_tells_a_secret(make_manager: MakeManager, server: ScriptedServer) -> None:
-    manager = make_manager(
-        max_retries=1,
-        circuit_breaker_failure_threshold=3,
-        rate_limit_max_wait=0,
-        endpoint_configs={
-            f"127.0.0.1:{server.port}/late": {"total_timeout": 0.2},
-            f"127.0.0.1:{server.port}/once": {"rate_limit_requests": 1},
-        },
-    )
+    manager = easily_failing(make_manager, server)
     server.script("/reset", Reply(reset="after"))
     server.script("/down", Reply(status=503))
     server.script("/late", Reply(delay=30))

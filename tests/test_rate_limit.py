@@ -12,6 +12,8 @@ import pytest
 from requests_connection_manager import RateLimitExceeded
 from requests_connection_manager.policies import rate_limit
 from requests_connection_manager.policies.rate_limit import RateLimiter, expected_wait
+from tests.conftest import in_threads
+from tests.server import wait_until
 
 
 def limiter(clock, calls: int = 3, period: float = 10.0) -> RateLimiter:
@@ -118,22 +120,6 @@ def test_the_expected_wait(place: int, used: int, remaining: float, wait: float)
     assert expected_wait(place, used=used, calls=3, period=10.0, remaining=remaining) == wait
 
 
-def in_threads(count: int, work) -> None:
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert not any(thread.is_alive() for thread in threads)
-
-
-def until(condition) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
-
-
 def test_waiters_are_served_in_the_order_in_which_they_came() -> None:
     limit = RateLimiter("scope", 4, 0.2)
     served: list[int] = []
@@ -144,7 +130,7 @@ def test_waiters_are_served_in_the_order_in_which_they_came() -> None:
         thread = threading.Thread(target=lambda n=n: (limit.acquire(), served.append(n)))
         thread.start()
         threads.append(thread)
-        until(lambda n=n: len(limit._line) + len(served) > n)
+        wait_until(lambda n=n: len(limit._line) + len(served) > n)
     for thread in threads:
         thread.join(30)
     assert len(served) == 20
@@ -183,7 +169,7 @@ def test_nobody_who_gives_up_holds_up_the_others() -> None:
 
     first = threading.Thread(target=patient, args=(0,))
     first.start()
-    until(lambda: len(limit._line) == 1)
+    wait_until(lambda: len(limit._line) == 1)
     with pytest.raises(RateLimitExceeded) as caught:
         limit.acquire(longest=0.35)  # second in line: two windows away
     gave_up.append(caught.value.retry_after)
@@ -201,7 +187,7 @@ def test_a_wait_that_turns_out_too_long_ends_at_its_limit() -> None:
     limit.acquire()
     ahead = threading.Thread(target=limit.acquire)
     ahead.start()
-    until(lambda: len(limit._line) == 1)
+    wait_until(lambda: len(limit._line) == 1)
     with pytest.raises(RateLimitExceeded):
         limit.acquire(longest=0.4)
     assert len(limit._line) == 1
@@ -267,7 +253,7 @@ def test_a_permit_that_is_given_back_goes_to_who_waits() -> None:
     permit = limit.acquire()
     waiting = threading.Thread(target=limit.acquire, daemon=True)
     waiting.start()
-    until(lambda: len(limit._line) == 1)
+    wait_until(lambda: len(limit._line) == 1)
     limit.give_back(permit)
     waiting.join(30)
     assert not waiting.is_alive()
