@@ -11,17 +11,23 @@ import requests_connection_manager
 
 HOUSE = Path(requests_connection_manager.__file__).parent
 FLOORS = [  # from the cellar up; a module may import what is below it
+    {"redaction.names"},
+    {"redaction.text", "redaction.urls"},
+    {"redaction.values"},
+    {"redaction.errors"},
     {"exceptions", "redaction"},
-    {"checks", "failures", "stats"},
-    {"settings", "patterns"},
+    {"checks", "events", "failures", "log", "stats"},
+    {"settings", "patterns", "hooks"},
+    {"auth", "environment"},
     {"policies.deadline", "policies.retry", "policies.rate_limit", "policies.circuit_breaker"},
-    {"transport", "scopes", "environment"},
+    {"transport", "scopes"},
     {"lookup", "attempt"},
     {"endpoints"},
     {"call", "explanation"},
-    {"hop"},
+    {"hop", "ring"},
     {"adapter"},
     {"session"},
+    {"live_settings", "report", "verbs"},
     {"manager"},
     {"", "policies"},
 ]

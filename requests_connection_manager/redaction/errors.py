@@ -1,0 +1,82 @@
+"""Credentials in the texts of exceptions of requests and urllib3."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+
+from requests.utils import requote_uri
+
+from .names import REDACTED
+from .urls import public_url
+from .values import redact_sensitive_data, redact_text
+
+_THEIRS = ("requests", "urllib3", "http", "ssl", "socket")
+_MOST_ERRORS = 100
+_SHOWN_TEXTS = ("_message", "url", "location", "strerror", "filename", "filename2")
+_QUERY = re.compile(r"\?[^\s?=]*=\S*")
+_BARE_VALUES = re.compile(  # what requests and urllib3 show without its name
+    r"(?P<before>in header value: |Header part )(?s:.*?)(?= must be of type|\Z)"
+    r"|(?P<quote>[\"'])[^\s\"']*[:@][^\"']*(?P=quote)(?= is not a valid| contains invalid)"
+)
+
+
+def redact_error(error: BaseException, *urls: str) -> None:
+    """Take the credentials out of the texts of an error of requests, and of what it was made from.
+
+    ``urls`` are those that were asked for: as they stand in a text, their query goes. An exception
+    of the caller's own class is left alone.
+    """
+    found_in_texts = {pair for url in urls for pair in _spellings(url)}
+    spellings = sorted(found_in_texts, key=lambda pair: -len(pair[0]))
+    met: dict[int, BaseException] = {}
+    waiting: list[tuple[BaseException | None, bool]] = [(error, False)]
+    while waiting and len(met) < _MOST_ERRORS:
+        found, is_part = waiting.pop()
+        if found is None or id(found) in met:
+            continue
+        met[id(found)] = found
+        package = type(found).__module__.partition(".")[0]
+        if package in _THEIRS or (is_part and package == "builtins"):
+            _rewrite(found, spellings)
+        # A context that is no cause may be what the caller was just handling.
+        waiting.append((found.__context__, False))
+        parts = (*found.args, getattr(found, "reason", None), found.__cause__)
+        waiting += [(part, True) for part in parts if isinstance(part, BaseException)]
+
+
+def _spellings(url: str) -> Iterator[tuple[str, str]]:
+    """Yield how a URL and its target may stand in a text, each with what may be shown of it."""
+    forms = {url}
+    with suppress(ValueError):  # what cannot be encoded stands nowhere encoded
+        forms.add(requote_uri(url))
+    for form in forms | {form.partition("#")[0] for form in forms}:
+        target = re.sub(r"\A[^/?#]*//[^/?#]*", "", form)
+        for text in (form, target):
+            shown = public_url(text)
+            if text.strip("/?#") and shown != text.rstrip("?#"):
+                yield text, shown
+                yield repr(text)[1:-1], shown
+
+
+def _rewrite(error: BaseException, spellings: list[tuple[str, str]]) -> None:
+    def shown(text: object) -> object:
+        if not isinstance(text, str):
+            return redact_sensitive_data(text) if isinstance(text, bytes) else text
+        for spelling, public in spellings:
+            text = text.replace(spelling, public)
+        text = _BARE_VALUES.sub(rf"\g<before>\g<quote>{REDACTED}\g<quote>", text)
+        return _QUERY.sub(_without_query, redact_text(text))
+
+    with suppress(Exception):  # a class whose attributes cannot be set
+        error.args = tuple(map(shown, error.args))
+        for name in _SHOWN_TEXTS:
+            text = getattr(error, name, None)
+            if isinstance(text, str) and shown(text) != text:
+                setattr(error, name, shown(text))
+
+
+def _without_query(found: re.Match[str]) -> str:
+    shown = found[0].rstrip("\"')},;:>.")
+    return f"?{REDACTED}{found[0][len(shown) :]}"
