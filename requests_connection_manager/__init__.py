@@ -1,5 +1,6 @@
 """Makes every HTTP call that goes through ``requests`` resilient."""
 
+from .events import AttemptMade, BreakerChanged, Event, RetryPlanned, Throttled
 from .exceptions import (
     Attempt,
     AuthenticationError,
@@ -13,22 +14,40 @@ from .exceptions import (
     RateLimitExceeded,
 )
 from .explanation import Explanation
+from .hooks import ErrorContext, HookType, RequestContext, ResponseContext
 from .manager import ConnectionManager
+from .redaction import is_sensitive_field, redact_sensitive_data
+from .report import ScopeStatistics, Statistics
+from .stats import Counts
 
 __version__ = "2.0.0.dev0"
 
 __all__ = [
     "Attempt",
+    "AttemptMade",
     "AuthenticationError",
+    "BreakerChanged",
     "CircuitBreakerOpen",
     "ConcurrencyLimitExceeded",
     "ConfigurationError",
     "ConnectionManager",
     "ConnectionManagerError",
+    "Counts",
     "DeadlineExceeded",
+    "ErrorContext",
+    "Event",
     "Explanation",
+    "HookType",
     "ManagerClosed",
     "MaxRetriesExceeded",
     "RateLimitExceeded",
+    "RequestContext",
+    "ResponseContext",
+    "RetryPlanned",
+    "ScopeStatistics",
+    "Statistics",
+    "Throttled",
     "__version__",
+    "is_sensitive_field",
+    "redact_sensitive_data",
 ]

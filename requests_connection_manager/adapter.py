@@ -23,6 +23,7 @@ from .hop import Answer, Hop
 from .lookup import Endpoint
 from .policies.rate_limit import Permit
 from .policies.retry import Again, Stop
+from .redaction import redact_error
 
 _SMALL_BODY = 65_536
 """Bytes that are worth reading to keep a connection."""
@@ -51,7 +52,8 @@ class ManagedAdapter(BoundedAdapter):
         if call is None or call.over:
             # used without its session: what it was handed, the caller gave
             given = {"timeout": timeout, "verify": verify, "cert": cert}
-            call = Call(self._endpoints.table, given=given)
+            table = self._endpoints.table
+            call = Call(table, table.resolve(request.url or "").tally, given=given)
         endpoint = call.table.resolve(request.url or "")
         arguments = {
             "stream": stream,
@@ -109,6 +111,9 @@ class ManagedAdapter(BoundedAdapter):
             delay, retry = decision.delay, decision.retry
             if isinstance(answer, Exception):
                 answer.__traceback__ = None  # it would hold this frame, and the body, in a circle
+            else:
+                answer.close()
+            hop.tell_of_retry(delay)
             _pause(hop, delay, answer)
             permit = _next_permit(hop)
 
@@ -127,6 +132,7 @@ class ManagedAdapter(BoundedAdapter):
         except EmptyPoolError as error:  # waited for a connection of a blocking pool
             raise hop.call.too_late(hop.url, "no pooled connection came free") from error
         except Exception as error:
+            redact_error(error, hop.url)
             answer = error
         hop.learn(answer)
         waited = permit.waited if permit is not None else 0.0
@@ -189,8 +195,6 @@ def _next_permit(hop: Hop) -> Permit | None:
 def _pause(hop: Hop, delay: float, answer: Answer) -> None:
     """Back off, holding no connection."""
     response = None if isinstance(answer, Exception) else answer
-    if response is not None:
-        response.close()
     deadline = hop.call.deadline
     if deadline is not None and deadline.left() <= delay:
         why = f"no time is left to wait {delay:.3g} s for a retry"

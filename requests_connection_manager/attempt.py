@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -14,14 +15,14 @@ from urllib3.exceptions import ProtocolError
 from urllib3.poolmanager import PoolKey
 from urllib3.util import Timeout
 
+from .auth import query_key_of
 from .failures import BodyFailed
 from .patterns import split_url
 from .policies.deadline import Deadline, shorten
 from .settings import Timeouts
-from .transport import BodyRaised, Bounds, current_bounds, keep_to_bounds
+from .transport import Address, BodyRaised, Bounds, OpenConnections, current_bounds, keep_to_bounds
 
-_NO_BOUNDS = Bounds()
-ELAPSED = "_elapsed_on_the_wire"
+_ELAPSED = "_elapsed_on_the_wire"
 """Where a response keeps the time from its own sending to its head: ``elapsed`` in requests."""
 
 
@@ -40,10 +41,12 @@ class BoundedAdapter(HTTPAdapter):
 
         ``arguments`` are those of ``HTTPAdapter.send``.
         """
-        bounds = _NO_BOUNDS
-        if deadline is not None or ssl_context is not None:
+        bounds = self._no_bounds
+        key = query_key_of(request)
+        if deadline is not None or ssl_context is not None or key is not None:
             pair = _as_pair(arguments["timeout"])
-            bounds = Bounds(deadline, pair[1] if pair else None, ssl_context)
+            read_timeout = pair[1] if pair else None
+            bounds = Bounds(self._connections, deadline, read_timeout, ssl_context, key)
             if deadline is not None and pair is not None:
                 arguments = {**arguments, "timeout": shorten(pair, deadline.left())}
         outer = current_bounds.get()
@@ -51,7 +54,7 @@ class BoundedAdapter(HTTPAdapter):
             current_bounds.set(bounds)
             start = time.perf_counter()
             response = super().send(request, **arguments)
-            response.__dict__[ELAPSED] = timedelta(seconds=time.perf_counter() - start)
+            response.__dict__[_ELAPSED] = timedelta(seconds=time.perf_counter() - start)
             if not arguments["stream"] and not (follows and response.is_redirect):
                 _read(response)  # a cut or trickling body is this attempt's failure
             return response
@@ -62,9 +65,22 @@ class BoundedAdapter(HTTPAdapter):
             current_bounds.set(outer)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        self._connections = OpenConnections()
+        self._no_bounds = Bounds(self._connections)
         super().init_poolmanager(*args, **kwargs)
         keep_to_bounds(self.poolmanager)
         self._pool_keys: dict[tuple[Any, ...], PoolKey] = {}
+
+    def connections_by_address(self) -> tuple[Counter[Address], Counter[Address]]:
+        """Count the open connections by host and port: all, and those that are idle."""
+        idle: Counter[Address] = Counter()
+        managers = (self.poolmanager, *self.proxy_manager.values())
+        for pools in [manager.pools for manager in managers]:
+            for pool in filter(None, map(pools.get, pools.keys())):
+                waiting = [*pool.pool.queue] if pool.pool is not None else []
+                count = sum(each is not None and each.sock is not None for each in waiting)
+                idle[pool.host, pool.port] += count
+        return self._connections.by_address(), idle
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)
@@ -113,6 +129,14 @@ class BoundedAdapter(HTTPAdapter):
         """Leave an ``ssl_context`` alone: the trust is its own affair."""
         if _current_ssl_context() is None:
             super().cert_verify(conn, url, verify, cert)
+
+
+def with_its_own_time(response: requests.Response) -> requests.Response:
+    """Let ``elapsed`` be what it is in requests: no back-off, no wait for a permit, no body."""
+    if isinstance(response, requests.Response):
+        for each in (response, *response.history):
+            each.elapsed = each.__dict__.get(_ELAPSED, each.elapsed)
+    return response
 
 
 def _read(response: requests.Response) -> None:

@@ -10,13 +10,17 @@ from typing import Any, NamedTuple
 import requests
 from requests.exceptions import InvalidSchema
 
+from .auth import Carried
+from .events import Throttled
 from .exceptions import Attempt, CircuitBreakerOpen, DeadlineExceeded
 from .failures import failure_of_status, is_failing_error
+from .log import logger
 from .lookup import Endpoint, EndpointTable
 from .policies.circuit_breaker import Admission, Breaker
 from .policies.deadline import Deadline
-from .policies.rate_limit import Permit
+from .policies.rate_limit import Permit, RateLimiter
 from .redaction import public_url
+from .stats import Tally
 
 
 class Sent(NamedTuple):
@@ -94,6 +98,8 @@ class Call:
     """One use of the façade or of its session, in the thread that makes it."""
 
     table: EndpointTable
+    tally: Tally
+    """Where the call is counted: that of its first URL."""
     session: requests.Session | None = None
     endpoint: Endpoint | None = None
     """That of the first hop, if the arguments of the hop were already filled in from it."""
@@ -114,6 +120,8 @@ class Call:
     """Whether that has failed, so that nothing was sent."""
     prepared: requests.PreparedRequest | None = None
     """The request of the first hop, until it is sent."""
+    carried: Carried | None = None
+    """What the last hop's request carried of credentials."""
     redirecting: bool = False
     """Whether the next request to be sent is a redirect's."""
     hops: int = 0
@@ -174,8 +182,19 @@ class Call:
             if self.deadline is not None:
                 longest = min(longest, self.deadline.left())
             permit = endpoint.limiter.acquire(longest, endpoint.name)
+            if permit.waited:
+                self._tell_of_wait(endpoint, endpoint.limiter, permit)
         self.let_go = True
         return permit
+
+    def _tell_of_wait(self, endpoint: Endpoint, limiter: RateLimiter, permit: Permit) -> None:
+        endpoint.tally.wait(permit.waited)
+        logger.info("%s: waited %.3f s for a permit", endpoint.name, permit.waited)
+        try:
+            self.table.hooks.tell(Throttled(endpoint.name, limiter.scope, permit.waited))
+        except BaseException:
+            limiter.give_back(permit)
+            raise
 
     def claim(self, endpoint: Endpoint) -> Ticket | None:
         """Hand out the first hop's ticket, once, and only for its own endpoint."""
@@ -196,6 +215,7 @@ class Call:
         ticket, self.ticket = self.ticket, None
         if ticket is None:
             return
+        ticket.endpoint.tally.attempt(False, None)
         first = response
         if isinstance(response, requests.Response):
             first = response.history[0] if response.history else response
@@ -214,6 +234,8 @@ class Call:
             return
         nothing_sent = self.elsewhere or self.unprepared or isinstance(error, InvalidSchema)
         blamed = is_failing_error(error) and not nothing_sent
+        if blamed:
+            ticket.endpoint.tally.attempt(False, None)
         ticket.settle(False, error if blamed else None)
         mistaken = isinstance(error, (ValueError, TypeError)) and not self.hops
         if nothing_sent or mistaken:

@@ -1,8 +1,12 @@
-"""What a setting may be: each check returns the value in its final form, or says what is wrong."""
+"""What a setting may be: each check returns the value in its final form, or says what is wrong.
+
+What is wrong with a credential is said without showing it.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 import ssl
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
@@ -11,6 +15,7 @@ from typing import Any
 from urllib3.util.retry import Retry
 
 from .exceptions import ConfigurationError
+from .redaction import REDACTED
 
 Check = Callable[[str, Any], Any]
 
@@ -18,6 +23,14 @@ Check = Callable[[str, Any], Any]
 def _impossible(name: str, value: object, expected: str) -> ConfigurationError:
     return ConfigurationError(
         f"{name}={value!r} is impossible: it must be {expected}.", field=name, value=value
+    )
+
+
+def _hidden(name: str, expected: str, value: object = REDACTED) -> ConfigurationError:
+    return ConfigurationError(
+        f"{name} is impossible: it must be {expected}. (What it is, is not shown.)",
+        field=name,
+        value=value,
     )
 
 
@@ -157,12 +170,9 @@ def cert(name: str, value: Any) -> Any:
         return value
     if isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_path, value)):
         return tuple(value)
-    # The value is not shown: a third item is likely to be the password of the key.
-    raise ConfigurationError(
-        f"{name} is impossible: it must be the path of a certificate, a (certificate, key) pair "
-        "of paths, or None.",
-        field=name,
-        value=value,
+    # a third item is likely to be the password of the key
+    raise _hidden(
+        name, "the path of a certificate, a (certificate, key) pair of paths, or None", value
     )
 
 
@@ -173,4 +183,61 @@ def _is_path(value: object) -> bool:
 def ssl_context(name: str, value: Any) -> Any:
     if value is not None and not isinstance(value, ssl.SSLContext):
         raise _impossible(name, value, "an ssl.SSLContext or None")
+    return value
+
+
+_VISIBLE = re.compile(r"[!-~\x80-\xff](?:[ -~\x80-\xff]*[!-~\x80-\xff])?")
+"""What a header can carry (RFC 9110 §5.5): Latin-1, no line breaks, no white space at its ends."""
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A name of a header (RFC 9110 §5.6.2)."""
+
+
+def credential(name: str, value: Any) -> Any:
+    if value is not None and not (isinstance(value, str) and _VISIBLE.fullmatch(value)):
+        raise _hidden(
+            name,
+            "text that a header can carry, or None. A line break at its end, from a file, perhaps: "
+            "use .strip()",
+        )
+    return value
+
+
+def header_name(name: str, value: Any) -> Any:
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise _impossible(name, value, "the name of a header")
+    return value
+
+
+def query_name(name: str, value: Any) -> Any:
+    if value is not None and not (isinstance(value, str) and value):
+        raise _impossible(name, value, "the name of a query parameter, or None")
+    return value
+
+
+def basic_auth(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    is_pair = isinstance(value, (tuple, list)) and len(value) == 2
+    if not is_pair or not all(isinstance(part, (str, bytes)) for part in value):
+        raise _hidden(name, "a (user, password) pair of texts, or None")
+    user, password = (_as_latin_1(name, part) for part in value)
+    if b":" in user or any(c < 32 or c == 127 for c in user + password):  # RFC 7617 §2
+        raise _hidden(name, "a user without a colon and a password, both without control codes")
+    return tuple(value)
+
+
+def _as_latin_1(name: str, part: str | bytes) -> bytes:
+    """Encode as requests does."""
+    if isinstance(part, bytes):
+        return part
+    try:
+        return part.encode("latin-1")
+    except UnicodeEncodeError:
+        pass  # the error would show the password
+    raise _hidden(name, "in Latin-1; what is not: give it as bytes, text.encode('utf-8')")
+
+
+def auth(name: str, value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise _hidden(name, "a requests.auth.AuthBase (for a user and a password: basic_auth)")
     return value

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .exceptions import ConfigurationError
+from .hooks import Hooks
 from .lookup import LIMIT_SETTINGS, EndpointTable, Rule
 from .patterns import Pattern
-from .policies.circuit_breaker import Breaker, Circuit
-from .policies.rate_limit import RateLimiter
-from .scopes import Key, Scopes
-from .settings import Layer, endpoint_layer
+from .policies.circuit_breaker import Circuit
+from .scopes import Counted, Kept, Key
+from .settings import Layer, Settings, checked_layer, endpoint_layer
 
 _UNSET = object()
 
@@ -24,11 +24,12 @@ _UNSET = object()
 class Endpoints:
     """The endpoints of a manager, as they are now."""
 
-    def __init__(self, defaults: Layer, configs: object) -> None:
+    def __init__(self, defaults: Layer, configs: object, hooks: Hooks | None = None) -> None:
         self._lock = threading.Lock()
-        self._defaults = defaults
-        self._limiters: Scopes[RateLimiter] = Scopes()
-        self._breakers: Scopes[Breaker] = Scopes()
+        self._kept = Kept(hooks or Hooks())
+        self._layer = defaults
+        self.defaults = Settings(**defaults)
+        """What holds for URLs that no pattern matches."""
         self._configs: dict[str, dict[str, Any]] = {}
         rules: dict[Pattern, Rule] = {}
         for text, config in _as_mapping(configs).items():
@@ -48,12 +49,37 @@ class Endpoints:
         """Add a pattern, or replace the settings of one."""
         rule = _rule(text, config)
         with self._lock:
-            rules = dict(self.table.rules)
-            self._forget(rules.pop(rule.pattern, None), rule.layer)
-            rules[rule.pattern] = rule
-            self._configs[text] = _copy_of(rule.layer, config)
-            self._replace_table(rules)
-            self._drop_unreachable(rule.pattern)
+            self._put(rule, _copy_of(rule.layer, config))
+
+    def change(
+        self, text: str | None, changes: Layer, gone: Iterable[str] = (), add: bool = True
+    ) -> None:
+        """Change some settings of a pattern, or, for None, of the manager; drop the ``gone``.
+
+        A pattern that is not there yet comes to be, if ``add`` says so.
+        """
+        with self._lock:
+            if text is None:
+                layer = {name: it for name, it in self._layer.items() if name not in gone}
+                layer = checked_layer(layer | changes)
+                self.defaults = Settings(**layer)
+                self._layer = layer
+                self._replace_table(self.table.rules)
+                return
+            known = self.table.rules.get(Pattern.parse(text))
+            if known is None and not add:
+                return
+            before = self._configs[known.text] if known else {}
+            config = {name: it for name, it in before.items() if name not in gone} | changes
+            self._put(_rule(known.text if known else text, config), config)
+
+    def _put(self, rule: Rule, config: dict[str, Any]) -> None:
+        rules = dict(self.table.rules)
+        self._forget(rules.pop(rule.pattern, None), rule.layer)
+        rules[rule.pattern] = rule
+        self._configs[rule.text] = config
+        self._replace_table(rules)
+        self._drop_unreachable(rule.pattern)
 
     def remove(self, text: str) -> None:
         """Remove a pattern; an unknown one is no error."""
@@ -74,14 +100,22 @@ class Endpoints:
 
     def circuits(self) -> dict[str, Circuit]:
         """Return the pybreaker objects by scope."""
-        return {breaker.scope: breaker.circuit for breaker in self._breakers.all()}
+        return {breaker.scope: breaker.circuit for breaker in self._kept.breakers.all()}
+
+    @property
+    def hooks(self) -> Hooks:
+        return self._kept.hooks
+
+    def counted(self) -> dict[str, Counted]:
+        """Return what is counted, by scope."""
+        return self._kept.counted()
 
     def _replace_table(self, rules: dict[Pattern, Rule]) -> None:
         self.table.displaced = True
         self.table = self._table(rules)
 
     def _table(self, rules: dict[Pattern, Rule]) -> EndpointTable:
-        return EndpointTable(self._defaults, rules, self._limiters, self._breakers, self._prune)
+        return EndpointTable(self._layer, rules, self._kept, self._prune)
 
     def _forget(self, old: Rule | None, layer: Layer) -> None:
         """Drop the limiters of a pattern whose numbers change with ``layer``."""
@@ -89,7 +123,7 @@ class Endpoints:
             return
         del self._configs[old.text]
         if any(old.layer.get(name, _UNSET) != layer.get(name, _UNSET) for name in LIMIT_SETTINGS):
-            self._limiters.drop(lambda key: key.owner == old.pattern)
+            self._kept.limiters.drop(lambda key: key.owner == old.pattern)
 
     def _drop_unreachable(self, changed: Pattern) -> None:
         """Drop the breakers that no URL gets any more; they would still be listed."""
@@ -101,15 +135,15 @@ class Endpoints:
                 return False
             return key not in table.breaker_keys(origin)
 
-        self._breakers.drop(is_gone)
+        self._kept.breakers.drop(is_gone)
 
     def _prune(self, crowded: EndpointTable) -> None:
         """Forget the origins that hold no state; called when they have become many."""
         with self._lock:
             if self.table is not crowded:
                 return  # somebody else has
-            self._limiters.drop_idle()
-            self._breakers.drop_idle()
+            self._kept.limiters.drop_idle()
+            self._kept.breakers.drop_idle()
             self._replace_table(self.table.rules)
 
 
@@ -122,10 +156,10 @@ def _as_mapping(configs: object) -> Mapping[Any, Any]:
         return {}
     if not isinstance(configs, Mapping):
         raise ConfigurationError(
-            f"endpoint_configs={configs!r} is impossible: it must be a dictionary "
+            f"endpoint_configs is impossible as {type(configs).__name__}: it must be a dictionary "
             "{pattern: {setting: value}}.",
             field="endpoint_configs",
-            value=configs,
+            value=type(configs),
         )
     return configs
 

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import requests
+
 from .patterns import split_url
 
 _VARIABLES = (
@@ -49,3 +51,37 @@ class EnvironmentMemory:
                 self._known = {}
             found = self._known[key] = ask()
         return found
+
+
+class RememberingSession(requests.Session):
+    """A session that asks the environment again only when it has changed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._environment = EnvironmentMemory()
+
+    def merge_environment_settings(
+        self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
+    ) -> dict[str, Any]:
+        """Do what requests does, with the part that the environment says looked up once."""
+        ask = super().merge_environment_settings
+        if (
+            proxies is None  # which requests takes for "no look at the environment's"
+            or proxies
+            or self.proxies
+            or not isinstance(verify, (bool, str))
+            or not (self.trust_env and KNOWS_ALL_SOURCES)
+        ):
+            return ask(url, proxies, stream, verify, cert)
+
+        def ask_for_the_environment() -> FromEnvironment:
+            said = ask(url, {}, None, verify, None)
+            return FromEnvironment(said["proxies"], said["verify"])
+
+        known = self._environment.recall(url, verify, ask_for_the_environment)
+        return {
+            "proxies": known.proxies.copy(),
+            "stream": self.stream if stream is None else stream,
+            "verify": known.verify,
+            "cert": self.cert if cert is None else cert,
+        }

@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from .lookup import Endpoint
-from .redaction import public_url
+from .redaction import REDACTED, public_url
+from .settings import SECRETS
 
 MANAGER = "manager"
 
@@ -71,7 +72,7 @@ def explain(url: str, endpoint: Endpoint) -> Explanation:
         settings=tuple(
             Explained(
                 each.name,
-                getattr(settings, each.name),
+                _shown(each.name, getattr(settings, each.name)),
                 endpoint.merged.sources.get(each.name, MANAGER),
             )
             for each in fields(settings)
@@ -82,6 +83,10 @@ def explain(url: str, endpoint: Endpoint) -> Explanation:
         breaker=f"{breaker.scope}, {breaker.circuit.current_state}" if breaker else None,
         order=tuple(step for step, acts in steps.items() if acts),
     )
+
+
+def _shown(name: str, value: Any) -> Any:
+    return value if value is None or name not in SECRETS else REDACTED
 
 
 def _in_cell(value: Any) -> str:

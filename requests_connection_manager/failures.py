@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Iterator
 
 import requests
-from requests.exceptions import ChunkedEncodingError, SSLError
+from requests.exceptions import ChunkedEncodingError, RetryError, SSLError
 from urllib3.exceptions import (
     ClosedPoolError,
     ConnectTimeoutError,
@@ -19,7 +19,7 @@ from urllib3.exceptions import (
     ProxyError,
 )
 
-from .exceptions import ConnectionManagerError
+from .exceptions import ConnectionManagerError, MaxRetriesExceeded
 
 _NOT_THE_SERVICES_FAULT = frozenset({501, 505})  # it works, and says that it cannot do this
 _NETWORK_ERRORS = (requests.ConnectionError, requests.Timeout, ChunkedEncodingError)
@@ -61,6 +61,17 @@ def transport_error(error: BaseException) -> HTTPError | None:
     if isinstance(error, requests.ConnectTimeout):
         return ConnectTimeoutError()
     return ProtocolError("Connection aborted.", error)
+
+
+def kind_of_failure(outcome: object) -> str | None:
+    """Say in one word what went wrong in a call; None: nothing."""
+    if isinstance(outcome, MaxRetriesExceeded):
+        answered = outcome.response if isinstance(outcome, RetryError) else None
+        outcome = answered if answered is not None else outcome.last_error or outcome
+    if isinstance(outcome, BaseException):
+        return type(outcome).__name__
+    status = getattr(outcome, "status_code", None)
+    return f"status_{status}" if failure_of_status(status) is not None else None
 
 
 class BodyFailed(requests.ConnectionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,8 +11,10 @@ import requests
 from requests.utils import rewind_body
 
 from .call import Call, Sent, Ticket, count_of, told
+from .events import AttemptMade, RetryPlanned
 from .exceptions import MaxRetriesExceeded
 from .failures import failure_of_status, in_short, is_failing_error, never_left
+from .log import logger
 from .lookup import Endpoint
 from .policies.retry import Stop
 from .redaction import public_url
@@ -70,6 +73,30 @@ class Hop:
         sent = Sent(len(self.log) + 1, answer, started_at, elapsed, *waits)
         self.log.append(sent)
         self.call.log.append(sent)
+        failed = isinstance(answer, Exception)
+        self.endpoint.tally.attempt(len(self.log) > 1, None if failed else elapsed)
+        hooks = self.call.table.hooks
+        if hooks.hears(AttemptMade.name):
+            try:
+                hooks.tell(AttemptMade(*self._names, sent.told()))
+            except BaseException:
+                if isinstance(answer, requests.Response):
+                    answer.close()  # nobody will read it
+                raise
+
+    def tell_of_retry(self, delay: float) -> None:
+        """Tell that after the last attempt there will be another."""
+        if logger.isEnabledFor(logging.INFO):
+            answer = self.log[-1].answer
+            last = in_short(answer) if isinstance(answer, Exception) else answer.status_code
+            logger.info("%s: %s %s: again in %.3g s after %s", *self._names, delay, last)
+        hooks = self.call.table.hooks
+        if hooks.hears(RetryPlanned.name):
+            hooks.tell(RetryPlanned(*self._names, self.log[-1].told(), delay))
+
+    @property
+    def _names(self) -> tuple[str, str, str]:
+        return self.endpoint.name, self.method, public_url(self.url)
 
     def objection(self, answer: Answer) -> Stop | None:
         """Say why a retry that the policy wants cannot be made."""

@@ -15,12 +15,15 @@ from typing import Any, NamedTuple
 
 import requests
 
+from .auth import Credential, credential_of, scheme_of
+from .hooks import Hooks
 from .patterns import Origin, Pattern, parse_origin, split_url
 from .policies.circuit_breaker import Breaker
 from .policies.rate_limit import RateLimiter
 from .policies.retry import RetryPolicy
-from .scopes import Key, Scopes
+from .scopes import Kept, Key
 from .settings import DEFAULTS, Layer, Settings, Timeouts, displaced_by
+from .stats import Tally
 
 LIMIT_SETTINGS = frozenset({"rate_limit_requests", "rate_limit_period", "rate_limit_scope"})
 BREAKER_SETTINGS = frozenset(
@@ -46,6 +49,7 @@ class Merged:
     """What ``requests`` takes as ``timeout``."""
     longest_wait: float
     """Seconds that a call may wait for a permit; infinite: as long as its deadline allows."""
+    credential: Credential | None
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Endpoint:
     merged: Merged
     limiter: RateLimiter | None
     breaker: Breaker | None
+    tally: Tally
+    """What is counted together: a pattern on an origin, or the origin."""
 
     @property
     def settings(self) -> Settings:
@@ -71,6 +77,14 @@ class Endpoint:
             settings.verify if "verify" in sources else session.verify,
             settings.cert if "cert" in sources else session.cert,
         )
+
+    def credential(self, session: requests.Session) -> Credential | None:
+        """Return a pattern's credential, or the manager's where the session has none itself."""
+        credential = self.merged.credential
+        if credential is None or scheme_of(self.settings) in self.merged.sources:
+            return credential
+        has_its_own = session.auth is not None or credential.is_brought_by(session.headers)
+        return None if has_its_own else credential
 
 
 class Rule(NamedTuple):
@@ -88,16 +102,14 @@ class EndpointTable:
         self,
         defaults: Layer,
         rules: dict[Pattern, Rule],
-        limiters: Scopes[RateLimiter],
-        breakers: Scopes[Breaker],
+        kept: Kept,
         crowded: Callable[[EndpointTable], None],
     ) -> None:
         self.rules = rules
         self.displaced = False
         """Whether another has taken its place, and only calls under way still use it."""
         self._defaults = defaults
-        self._limiters = limiters
-        self._breakers = breakers
+        self._kept = kept
         self._crowded = crowded
         self._by_host: dict[tuple[bool, str], list[Rule]] = {}
         for rule in rules.values():
@@ -105,6 +117,10 @@ class EndpointTable:
             self._by_host.setdefault(host, []).append(rule)
         self._origins: dict[str, _OriginView] = {}
         self._merged: dict[tuple[Pattern, ...], Merged] = {}
+
+    @property
+    def hooks(self) -> Hooks:
+        return self._kept.hooks
 
     def resolve(self, url: str) -> Endpoint:
         """Return what holds for a URL. Raises what requests raises for one that it cannot send."""
@@ -131,11 +147,14 @@ class EndpointTable:
 
     def _compile(self, origin: Origin, rules: tuple[Rule, ...]) -> Endpoint:
         merged = self._merge(rules)
+        breaker = self._breaker(origin, rules, merged.settings)
+        scope = _scope_at(origin, rules[-1] if rules else None)
         return Endpoint(
             name=rules[-1].text if rules else str(origin),
             merged=merged,
             limiter=self._limiter(origin, rules, merged.settings),
-            breaker=self._breaker(origin, rules, merged.settings),
+            breaker=breaker,
+            tally=self._kept.tally(scope, origin, breaker),
         )
 
     def _merge(self, rules: tuple[Rule, ...]) -> Merged:
@@ -159,6 +178,7 @@ class EndpointTable:
             retry=RetryPolicy(settings),
             timeout=connect if connect == read else (connect, read),
             longest_wait=math.inf if wait is None else wait,
+            credential=credential_of(settings),
         )
         return self._merged.setdefault(patterns, merged)
 
@@ -173,7 +193,7 @@ class EndpointTable:
         where = None
         if settings.rate_limit_scope == "host":
             where, scope = origin, _scope_at(origin, owner)
-        return self._limiters.get(
+        return self._kept.limiters.get(
             Key(owner and owner.pattern, where, (calls, period)),
             lambda: RateLimiter(scope, calls, period),
             listed=not self.displaced,
@@ -189,9 +209,11 @@ class EndpointTable:
             return None
         owner = _owner(rules, BREAKER_SETTINGS)
         scope = _scope_at(origin, owner)
-        return self._breakers.get(
+        return self._kept.breakers.get(
             _breaker_key(origin, rules, settings),
-            lambda: Breaker(scope, threshold, recovery, trials),
+            lambda: Breaker(
+                scope, threshold, recovery, trials, tell=self._kept.breaker_has_changed
+            ),
             listed=not self.displaced,
         )
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec
-
-import requests
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .endpoints import Endpoints
+from .events import AttemptMade, BreakerChanged, Event, RetryPlanned, Throttled
 from .explanation import Explanation, explain
+from .hooks import ErrorContext, Hooks, HookType, RequestContext, ResponseContext, hook_type_of
+from .live_settings import LiveSettings
 from .patterns import as_text
 from .policies.circuit_breaker import Circuit, WorstCircuit
-from .session import UNSET, ManagedSession
+from .report import Statistics, gather
+from .session import ManagedSession
 from .settings import DEFAULTS, ManagerSettings, manager_layer
-from .stats import Stats
+from .verbs import Verbs
 
 P = ParamSpec("P")
+Listener = TypeVar("Listener", bound=Callable[..., object])
 
 
 def _takes_keywords_of(
@@ -36,7 +39,7 @@ def _takes_keywords_of(
     return decorate
 
 
-class ConnectionManager:
+class ConnectionManager(Verbs, LiveSettings):
     """Makes every call that goes through it resilient; shared by any number of threads.
 
     Its keywords are those of `ManagerSettings`; an impossible one raises `ConfigurationError`.
@@ -46,87 +49,14 @@ class ConnectionManager:
     @_takes_keywords_of(ManagerSettings)
     def __init__(self, **keywords: Any) -> None:
         layer = manager_layer(keywords)
-        self._settings = ManagerSettings(**layer)
+        settings = ManagerSettings(**layer)
+        self._hooks = Hooks(raises=settings.hook_errors == "raise")
         self._endpoints = Endpoints(
             {name: value for name, value in layer.items() if name in DEFAULTS},
-            self._settings.endpoint_configs,
+            settings.endpoint_configs,
+            self._hooks,
         )
-        self._stats = Stats()
-        self.session = ManagedSession(self._settings, self._endpoints, self._stats)
-
-    def request(
-        self,
-        method: str,
-        url: str | bytes,
-        params: Any = None,
-        data: Any = None,
-        headers: Any = None,
-        cookies: Any = None,
-        files: Any = None,
-        auth: Any = None,
-        timeout: Any = UNSET,
-        allow_redirects: bool = True,
-        proxies: Any = None,
-        hooks: Any = None,
-        stream: bool | None = None,
-        verify: Any = None,
-        cert: Any = None,
-        json: Any = None,
-    ) -> requests.Response:
-        """Send a request; the arguments are those of ``requests.request``.
-
-        Without ``timeout`` that of the endpoint holds; ``timeout=None`` waits without limit, as
-        in requests. Raises what requests raises, and the family of `ConnectionManagerError`.
-        """
-        return self.session.request(
-            method=method,
-            url=url,
-            params=params,
-            data=data,
-            headers=headers,
-            cookies=cookies,
-            files=files,
-            auth=auth,
-            timeout=timeout,
-            allow_redirects=allow_redirects,
-            proxies=proxies,
-            hooks=hooks,
-            stream=stream,
-            verify=verify,
-            cert=cert,
-            json=json,
-        )
-
-    def get(self, url: str | bytes, params: Any = None, **kwargs: Any) -> requests.Response:
-        """Send a GET; the arguments are those of ``requests.get``."""
-        return self.request("GET", url, params=params, **kwargs)
-
-    def options(self, url: str | bytes, **kwargs: Any) -> requests.Response:
-        """Send an OPTIONS; the arguments are those of ``requests.options``."""
-        return self.request("OPTIONS", url, **kwargs)
-
-    def head(self, url: str | bytes, **kwargs: Any) -> requests.Response:
-        """Send a HEAD; as in ``requests.head``, redirects are not followed by default."""
-        kwargs.setdefault("allow_redirects", False)
-        return self.request("HEAD", url, **kwargs)
-
-    def post(
-        self, url: str | bytes, data: Any = None, json: Any = None, **kwargs: Any
-    ) -> requests.Response:
-        """Send a POST; the arguments are those of ``requests.post``."""
-        return self.request("POST", url, data=data, json=json, **kwargs)
-
-    def put(self, url: str | bytes, data: Any = None, **kwargs: Any) -> requests.Response:
-        """Send a PUT; the arguments are those of ``requests.put``."""
-        return self.request("PUT", url, data=data, **kwargs)
-
-    def patch(self, url: str | bytes, data: Any = None, **kwargs: Any) -> requests.Response:
-        """Send a PATCH; the arguments are those of ``requests.patch``."""
-        return self.request("PATCH", url, data=data, **kwargs)
-
-    def delete(self, url: str | bytes, **kwargs: Any) -> requests.Response:
-        """Send a DELETE; the arguments are those of ``requests.delete``."""
-        return self.request("DELETE", url, **kwargs)
+        self.session = ManagedSession(settings, self._endpoints)
 
     def close(self) -> None:
         """Close all connections; what is used afterwards raises `ManagerClosed`."""
@@ -166,21 +96,6 @@ class ConnectionManager:
         return explain(text, self._endpoints.table.resolve(text))
 
     @property
-    def timeout(self) -> Any:
-        """The default ``timeout``, in seconds."""
-        return self._settings.timeout
-
-    @property
-    def rate_limit_requests(self) -> int | None:
-        """Attempts allowed in ``rate_limit_period`` by default; None: not limited."""
-        return self._settings.rate_limit_requests
-
-    @property
-    def rate_limit_period(self) -> float:
-        """The default period of the limit, in seconds."""
-        return self._settings.rate_limit_period
-
-    @property
     def circuit_breakers(self) -> dict[str, Circuit]:
         """The pybreaker objects by scope: an origin, or a pattern's own on an origin."""
         return self._endpoints.circuits()
@@ -190,15 +105,62 @@ class ConnectionManager:
         """Speaks for the worst of `circuit_breakers`."""
         return WorstCircuit(self._endpoints.circuits)
 
+    def register_pre_request_hook(self, hook: Callable[[RequestContext], object]) -> None:
+        """Call ``hook`` before each call; it may change method, URL and arguments.
+
+        A hook is any callable. What it raises is logged, and the call goes on; but a
+        `ConnectionManagerError` is a veto, and ``hook_errors="raise"`` lets all errors through.
+        """
+        self._hooks.register(HookType.PRE_REQUEST, hook)
+
+    def register_post_response_hook(self, hook: Callable[[ResponseContext], object]) -> None:
+        """Call ``hook`` with each response that a call returns; it may replace it."""
+        self._hooks.register(HookType.POST_RESPONSE, hook)
+
+    def register_error_hook(self, hook: Callable[[ErrorContext], object]) -> None:
+        """Call ``hook`` when a call fails; it may give a response to return instead."""
+        self._hooks.register(HookType.ERROR_HANDLER, hook)
+
+    def unregister_hook(self, hook_type: HookType | str, hook: Callable[..., object]) -> bool:
+        """Remove a hook; return whether it was registered."""
+        return self._hooks.unregister(hook_type_of(hook_type), hook)
+
+    def list_hooks(self) -> dict[str, list[str]]:
+        """Return the names of the hooks, by type, in the order in which they are called."""
+        return self._hooks.names()
+
+    def add_middleware(self, middleware: object) -> None:
+        """Register an object's ``process_request``, ``process_response`` and ``process_error``.
+
+        Requests pass the objects in order, responses and errors in reverse. Its ``on_attempt``,
+        ``on_retry``, ``on_throttle`` and ``on_breaker_change`` listen to events.
+        """
+        self._hooks.add_middleware(middleware)
+
+    def on_attempt(self, listener: Listener) -> Listener:
+        """Call ``listener`` with an `AttemptMade` after each attempt; usable as a decorator."""
+        return self._listen(AttemptMade, listener)
+
+    def on_retry(self, listener: Listener) -> Listener:
+        """Call ``listener`` with a `RetryPlanned` before each back-off."""
+        return self._listen(RetryPlanned, listener)
+
+    def on_throttle(self, listener: Listener) -> Listener:
+        """Call ``listener`` with a `Throttled` after a permit was waited for."""
+        return self._listen(Throttled, listener)
+
+    def on_breaker_change(self, listener: Listener) -> Listener:
+        """Call ``listener`` with a `BreakerChanged`; what it raises is logged, and is no veto."""
+        return self._listen(BreakerChanged, listener)
+
+    def _listen(self, event: type[Event], listener: Listener) -> Listener:
+        self._hooks.register(event.name, listener)
+        return listener
+
     def get_stats(self) -> dict[str, Any]:
-        """Return the state of the manager as plain values."""
-        worst = self.circuit_breaker
-        return {
-            "circuit_breaker_state": worst.current_state,
-            "circuit_breaker_failure_count": worst.fail_counter,
-            "rate_limit_requests": self.rate_limit_requests,
-            "rate_limit_period": self.rate_limit_period,
-            "timeout": self.timeout,
-            "requests_made": self._stats.calls,
-            "endpoint_configs": self.get_endpoint_configs(),
-        }
+        """Return the state of the manager, and what it has done, as plain values."""
+        return self.stats().as_dict()
+
+    def stats(self) -> Statistics:
+        """Return the same as a frozen object, which prints as a table."""
+        return gather(self.session, self._endpoints)

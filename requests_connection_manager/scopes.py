@@ -1,16 +1,23 @@
-"""Limiters and breakers by scope: one for each, whoever asks first.
+"""Limiters, breakers and counts by scope: one for each, whoever asks first.
 
 They outlive the tables of endpoints, so that a change of the endpoints leaves their state alone.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections.abc import Callable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from .events import BreakerChanged
+from .hooks import Hooks
+from .log import logger
 from .patterns import Origin, Pattern
+from .policies.circuit_breaker import Breaker
+from .policies.rate_limit import RateLimiter
+from .stats import Tally
 
 
 class Key(NamedTuple):
@@ -74,3 +81,48 @@ class Scopes(Generic[T]):
             idle = {key: it for key, it in self._by_key.items() if it.idle}
             self._in_use.update(idle)
             self._by_key = {key: it for key, it in self._by_key.items() if key not in idle}
+
+
+MOST_COUNTED = 4096
+"""Scopes that are counted apart; what comes later is counted as one, for a crawler's sake."""
+OTHERS = "(all others)"
+
+
+class Counted(NamedTuple):
+    """A scope that is counted, and what it stands for; None for the `OTHERS`."""
+
+    tally: Tally
+    origin: Origin | None
+    breaker: Breaker | None
+
+
+class Kept:
+    """What a manager keeps for as long as it lives."""
+
+    def __init__(self, hooks: Hooks) -> None:
+        self.hooks = hooks
+        self.limiters: Scopes[RateLimiter] = Scopes()
+        self.breakers: Scopes[Breaker] = Scopes()
+        self._lock = threading.Lock()
+        self._counted: dict[str, Counted] = {}
+
+    def tally(self, scope: str, origin: Origin, breaker: Breaker | None) -> Tally:
+        """Return where a scope is counted; the first to ask makes it."""
+        with self._lock:
+            known = self._counted.get(scope)
+            if known is None and len(self._counted) >= MOST_COUNTED:
+                return self._counted.setdefault(OTHERS, Counted(Tally(), None, None)).tally
+            tally = known.tally if known is not None else Tally()
+            self._counted[scope] = Counted(tally, origin, breaker)
+            return tally
+
+    def counted(self) -> dict[str, Counted]:
+        with self._lock:
+            return dict(self._counted)
+
+    def breaker_has_changed(self, change: BreakerChanged) -> None:
+        """Tell of it; the call that changed the state is not to suffer from who listens."""
+        level = logging.WARNING if change.new_state == "open" else logging.INFO
+        because = f" after {change.last_error}" if change.last_error is not None else ""
+        logger.log(level, "circuit of %s is %s%s", change.endpoint, change.new_state, because)
+        self.hooks.tell(change, vetoes=False)

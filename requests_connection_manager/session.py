@@ -1,45 +1,57 @@
-"""The requests.Session that the façade owns: the ring of a call.
+"""The requests.Session that the façade owns: where a call begins, and its hops are told apart.
 
-The façade, and an SDK that is handed the session, take the same way. The ring admits the first
-hop and hands its ticket down to the adapter; where something else stands in for requests' own
-``Session.request`` or for the adapter, it settles the ticket itself.
+The façade, and an SDK that is handed the session, take the same way. The first hop is admitted
+here, and its ticket handed down to the adapter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import copy
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import requests
 from requests.exceptions import InvalidSchema
 
 from .adapter import ManagedAdapter
-from .attempt import ELAPSED
+from .attempt import with_its_own_time
+from .auth import (
+    carried_by,
+    hand_on,
+    is_other_host,
+    leave_behind,
+    note_credentials,
+    with_its_query_key,
+)
 from .call import Call, current_call
 from .endpoints import Endpoints
-from .environment import KNOWS_ALL_SOURCES, EnvironmentMemory, FromEnvironment
-from .exceptions import ConnectionManagerError, ManagerClosed
-from .failures import is_failing_error
+from .environment import RememberingSession
+from .exceptions import ConfigurationError, ConnectionManagerError, ManagerClosed
+from .hooks import UNSET
 from .patterns import as_text
 from .policies.deadline import Deadline
+from .redaction import redact_error
+from .ring import in_ring
 from .settings import ManagerSettings
-from .stats import Stats
 
-UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
-"""Not given: the endpoint's ``timeout`` holds. None is what it is in requests: no limit."""
 _PER_HOP = ("timeout", "verify", "cert")
 """The arguments that each hop has from its own URL, unless the caller gave them."""
+_ARGUMENTS: dict[str, Any] = {
+    **dict.fromkeys(("params", "data", "headers", "cookies", "files", "auth"), None),
+    "timeout": UNSET,
+    "allow_redirects": True,
+    **dict.fromkeys(("proxies", "hooks", "stream", "verify", "cert", "json"), None),
+}
+"""Those of a request beside method and URL, as they are where nobody gives them."""
 
 
-class ManagedSession(requests.Session):
+class ManagedSession(RememberingSession):
     """A ``requests.Session`` whose every request goes through the policies of its URL."""
 
-    def __init__(self, settings: ManagerSettings, endpoints: Endpoints, stats: Stats) -> None:
+    def __init__(self, settings: ManagerSettings, endpoints: Endpoints) -> None:
         super().__init__()
         self._endpoints = endpoints
-        self._stats = stats
         self._shut = False
-        self._environment = EnvironmentMemory()
         self.verify = settings.verify
         self.cert = settings.cert
         adapter = ManagedAdapter(
@@ -68,13 +80,6 @@ class ManagedSession(requests.Session):
         json: Any = None,
     ) -> requests.Response:
         """Send a request as ``requests.Session.request`` does, under the policies of its URL."""
-        text = as_text(url)
-        call = self._start(text)
-        endpoint = call.endpoint
-        assert endpoint is not None
-        if timeout is not UNSET or verify is not None or cert is not None:
-            call.given = _given(timeout, verify, cert)
-        own_verify, own_cert = endpoint.tls(self)
         arguments = {
             "params": params,
             "data": data,
@@ -82,16 +87,60 @@ class ManagedSession(requests.Session):
             "cookies": cookies,
             "files": files,
             "auth": auth,
-            "timeout": endpoint.merged.timeout if timeout is UNSET else timeout,
+            "timeout": timeout,
             "allow_redirects": allow_redirects,
             "proxies": proxies,
             "hooks": hooks,
             "stream": stream,
-            "verify": own_verify if verify is None else verify,
-            "cert": own_cert if cert is None else cert,
+            "verify": verify,
+            "cert": cert,
             "json": json,
         }
-        call.follows = allow_redirects
+        around = self._endpoints.hooks
+        if not around.around_calls:
+            return self._request(method, url, arguments)
+        given = {name: it for name, it in arguments.items() if it is not _ARGUMENTS[name]}
+        response: requests.Response = around.around(self._request_as_left, method, url, given)
+        return response
+
+    def _request_as_left(
+        self, method: str, url: str | bytes, kwargs: Mapping[str, Any]
+    ) -> requests.Response:
+        """Send what the hooks have left."""
+        for name in kwargs:
+            if name not in _ARGUMENTS:
+                raise ConfigurationError(
+                    f"a hook has set kwargs[{name!r}], which is not an argument of a request: "
+                    f"choose from {', '.join(_ARGUMENTS)}.",
+                    field=str(name),
+                )
+        return self._request(method, url, {**_ARGUMENTS, **kwargs})
+
+    def _request(
+        self, method: str, url: str | bytes, arguments: dict[str, Any]
+    ) -> requests.Response:
+        text = as_text(url)
+        call = self._start(text)
+        endpoint = call.endpoint
+        assert endpoint is not None
+        call.given = {
+            name: arguments[name]
+            for name in _PER_HOP
+            if arguments[name] is not (UNSET if name == "timeout" else None)
+        }
+        call.follows = arguments["allow_redirects"]
+        given_headers = arguments["headers"]
+        if "timeout" not in call.given:
+            arguments["timeout"] = endpoint.merged.timeout
+        verify, cert = endpoint.tls(self)
+        if arguments["verify"] is None:
+            arguments["verify"] = verify
+        if arguments["cert"] is None:
+            arguments["cert"] = cert
+        credential = endpoint.credential(self)
+        if credential is not None:
+            headers, auth = credential.fill_in(text, given_headers, arguments["auth"])
+            arguments["headers"], arguments["auth"] = headers, auth
         forward = super().request
 
         def admit_and_forward() -> requests.Response:
@@ -102,11 +151,16 @@ class ManagedSession(requests.Session):
             return forward(method=method, url=url, **arguments)
 
         try:
-            return self._in_ring(call, text, admit_and_forward)
+            return in_ring(call, method, text, admit_and_forward)
         except ConnectionManagerError as error:
             if error.request is None:
                 error.request = requests.Request(
-                    method, url, headers=headers, params=params, data=data, json=json
+                    method,
+                    url,
+                    headers=given_headers,
+                    params=arguments["params"],
+                    data=arguments["data"],
+                    json=arguments["json"],
                 )
             raise
 
@@ -114,9 +168,11 @@ class ManagedSession(requests.Session):
         """Send a prepared request; by itself it is a call, too, and meets its hop's policies."""
         under_way = self._under_way()
         if under_way is not None and under_way.takes(request):
-            if under_way.hops > 1:
-                self._admit_if_foreign(under_way, request)
-            return _with_its_own_time(super().send(request, **kwargs))
+            if not self._is_managed(request):
+                if under_way.hops > 1:
+                    self._admit_here(under_way, request)
+                request = with_its_query_key(request)
+            return with_its_own_time(super().send(request, **kwargs))
         if not isinstance(request, requests.PreparedRequest):
             return super().send(request, **kwargs)  # which says what is wrong
         if kwargs.get("timeout", UNSET) is None:
@@ -130,41 +186,59 @@ class ManagedSession(requests.Session):
 
         def forward_if_open() -> requests.Response:
             self.check_open()
-            self._admit_if_foreign(call, request)
-            return _with_its_own_time(forward(request, **kwargs))
+            if self._is_managed(request):
+                return with_its_own_time(forward(request, **kwargs))
+            self._admit_here(call, request)
+            return with_its_own_time(forward(with_its_query_key(request), **kwargs))
 
         try:
-            return self._in_ring(call, request.url or "", forward_if_open)
+            return in_ring(call, request.method, request.url or "", forward_if_open)
         except ConnectionManagerError as error:
             error.request = error.request or request
             raise
 
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
-        """Prepare a request as requests does; the call under way remembers its own."""
+        """Prepare a request as requests does; the call under way remembers its own.
+
+        What is prepared otherwise, by code that will send it itself, gets its credentials here.
+        """
         call = self._under_way()
-        if call is None:
-            return super().prepare_request(request)
+        if call is None or call.preparing or call.hops:
+            return self._prepare(self._with_credentials(request))
         call.preparing += 1
         try:
-            prepared = super().prepare_request(request)
+            call.prepared = self._prepare(request)
         except Exception:
-            call.unprepared = call.preparing == 1
+            call.unprepared = True
             raise
         finally:
             call.preparing -= 1
-        if not call.preparing and not call.hops:
-            call.prepared = prepared
+        return call.prepared
+
+    def _prepare(self, request: requests.Request) -> requests.PreparedRequest:
+        prepared = super().prepare_request(request)
+        note_credentials(prepared, request, self)
         return prepared
 
+    def _with_credentials(self, request: requests.Request) -> requests.Request:
+        url = as_text(request.url)
+        credential = self._endpoints.table.resolve(url).credential(self)
+        if credential is None:
+            return request
+        completed = copy.copy(request)
+        completed.headers, completed.auth = credential.fill_in(url, request.headers, request.auth)
+        return completed
+
     def resolve_redirects(
-        self, resp: requests.Response, *args: Any, **kwargs: Any
+        self, resp: requests.Response, req: requests.PreparedRequest, *args: Any, **kwargs: Any
     ) -> Generator[requests.Response]:
         """Follow redirects as requests does; each is a hop of the call under way."""
-        redirects = super().resolve_redirects(resp, *args, **kwargs)
+        redirects = super().resolve_redirects(resp, req, *args, **kwargs)
         call = self._under_way()
         if call is None:
             yield from redirects
             return
+        call.carried = carried_by(req)
         response = resp
         while True:
             call.settle_by_answer(response)
@@ -177,37 +251,38 @@ class ManagedSession(requests.Session):
                 call.redirecting = False
             yield response
 
+    def should_strip_auth(self, old_url: str, new_url: str) -> bool:
+        """Say whether a redirect crosses an origin, as requests does, or is to another host."""
+        return super().should_strip_auth(old_url, new_url) or is_other_host(old_url, new_url)
+
+    def rebuild_auth(
+        self, prepared_request: requests.PreparedRequest, response: requests.Response
+    ) -> None:
+        """Leave credentials behind where a redirect crosses an origin: all, not one header."""
+        call = self._under_way()
+        before = response.request
+        carried = call.carried if call is not None else carried_by(before)
+        if self.should_strip_auth(before.url or "", prepared_request.url or ""):
+            leave_behind(carried, prepared_request, self)
+            carried = None
+        else:
+            carried = hand_on(carried, prepared_request)
+        if call is not None:
+            call.carried = carried
+        super().rebuild_auth(prepared_request, response)
+
     def merge_environment_settings(
         self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
     ) -> dict[str, Any]:
-        """Do what requests does, with the part that the environment says looked up once."""
-        ask = super().merge_environment_settings
+        """Do what requests does; where nothing is said of ``verify``, the endpoint says it."""
         if verify is None:  # asked by code that prepares and sends by itself
             endpoint = self._endpoints.table.resolve(url)
             verify, own_cert = endpoint.tls(self)
             cert = own_cert if cert is None else cert
             if endpoint.settings.ssl_context is not None:  # the bundle is not for this context
-                return ask(url, proxies, stream, verify, cert) | {"verify": verify, "cert": cert}
-        if (
-            proxies is None  # which requests takes for "no look at the environment's"
-            or proxies
-            or self.proxies
-            or not isinstance(verify, (bool, str))
-            or not (self.trust_env and KNOWS_ALL_SOURCES)
-        ):
-            return ask(url, proxies, stream, verify, cert)
-
-        def ask_for_the_environment() -> FromEnvironment:
-            said = ask(url, {}, None, verify, None)
-            return FromEnvironment(said["proxies"], said["verify"])
-
-        known = self._environment.recall(url, verify, ask_for_the_environment)
-        return {
-            "proxies": known.proxies.copy(),
-            "stream": self.stream if stream is None else stream,
-            "verify": known.verify,
-            "cert": self.cert if cert is None else cert,
-        }
+                merged = super().merge_environment_settings(url, proxies, stream, verify, cert)
+                return merged | {"verify": verify, "cert": cert}
+        return super().merge_environment_settings(url, proxies, stream, verify, cert)
 
     def shut(self) -> None:
         """Close the pools, and refuse whatever comes after."""
@@ -224,15 +299,17 @@ class ManagedSession(requests.Session):
         call = current_call.get()
         return call if call is not None and call.session is self and not call.over else None
 
-    def _admit_if_foreign(self, call: Call, request: requests.PreparedRequest) -> None:
-        """Admit a hop through an adapter of the user's own, or a mock's; ours does it itself."""
+    def _is_managed(self, request: requests.PreparedRequest) -> bool:
+        """Whether our own adapter will send; otherwise it is a mock's, or of the user's own."""
         try:
-            adapter = self.get_adapter(request.url or "")
+            return isinstance(self.get_adapter(request.url or ""), ManagedAdapter)
         except InvalidSchema:
-            return  # as requests is about to say
-        if not isinstance(adapter, ManagedAdapter):
-            call.ticket = call.admit(call.table.resolve(request.url or ""))
-            call.take_first_permit(call.ticket)
+            return True  # as requests is about to say
+
+    def _admit_here(self, call: Call, request: requests.PreparedRequest) -> None:
+        """Admit a hop whose adapter will not do it itself."""
+        call.ticket = call.admit(call.table.resolve(request.url or ""))
+        call.take_first_permit(call.ticket)
 
     def _given_to_send(self, url: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return what the caller gave, less what `merge_environment_settings` has said here.
@@ -250,46 +327,20 @@ class ManagedSession(requests.Session):
 
     def _start(self, url: str) -> Call:
         table = self._endpoints.table
-        endpoint = table.resolve(url)
-        seconds = endpoint.settings.total_timeout
-        deadline = None if seconds is None else Deadline(seconds)
-        parent = current_call.get()
-        return Call(table, session=self, endpoint=endpoint, deadline=deadline, parent=parent)
-
-    def _in_ring(
-        self, call: Call, url: str, forward: Callable[[], requests.Response]
-    ) -> requests.Response:
-        """Let ``forward`` run as the call, and settle what the adapter has not."""
-        outer = current_call.get()
         try:
-            current_call.set(call)
-            response = forward()
-            call.settle_by_answer(response)
-            return response
+            endpoint = table.resolve(url)
         except Exception as error:
-            call.settle_by_error(error)
-            if is_failing_error(error) and call.deadline is not None and call.deadline.expired:
-                raise call.too_late(url, "the time ran out in a redirect") from error
+            redact_error(error, url)
             raise
-        finally:
-            current_call.set(outer)
-            call.over = True
-            call.settle_interrupted()
-            if call.let_go:
-                self._stats.count_call()
-            if call.deadline is not None:
-                call.deadline.release()
-
-
-def _with_its_own_time(response: requests.Response) -> requests.Response:
-    """Let ``elapsed`` be what it is in requests: no back-off, no wait for a permit, no body."""
-    if isinstance(response, requests.Response):
-        for each in (response, *response.history):
-            each.elapsed = each.__dict__.get(ELAPSED, each.elapsed)
-    return response
-
-
-def _given(timeout: Any, verify: Any, cert: Any) -> dict[str, Any]:
-    given = {} if timeout is UNSET else {"timeout": timeout}
-    named = (("verify", verify), ("cert", cert))
-    return given | {name: value for name, value in named if value is not None}
+        parent = current_call.get()
+        deadline = Deadline.within(
+            endpoint.settings.total_timeout, parent.deadline if parent is not None else None
+        )
+        return Call(
+            table,
+            tally=endpoint.tally,
+            session=self,
+            endpoint=endpoint,
+            deadline=deadline,
+            parent=parent,
+        )

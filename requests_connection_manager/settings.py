@@ -15,9 +15,12 @@ from urllib3.util.retry import Retry
 
 from . import checks as check
 from .exceptions import ConfigurationError
+from .redaction import redact_sensitive_data
 
 if TYPE_CHECKING:
     import ssl
+
+    from requests.auth import AuthBase
 
     from .checks import Check
 
@@ -25,8 +28,9 @@ Timeouts = tuple[float | None, float | None]
 """(connect, read) in seconds; None: no limit."""
 
 
-def _setting(default: Any, check: Check, doc: str) -> Any:
-    return field(default=default, metadata={"check": check, "doc": doc})
+def _setting(default: Any, check: Check, doc: str, secret: bool = False) -> Any:
+    metadata = {"check": check, "doc": doc, "secret": secret}
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +139,25 @@ class Settings:
         check.ssl_context,
         "A context with its own trust and certificates; `verify=True` adds nothing to it.",
     )
+    api_key: str | None = _setting(
+        None, check.credential, "A key, sent in the header `api_key_header`.", secret=True
+    )
+    api_key_header: str = _setting("X-API-Key", check.header_name, "The header of `api_key`.")
+    api_key_query: str | None = _setting(
+        None,
+        check.query_name,
+        "Send `api_key` in the query parameter of this name, instead of a header.",
+    )
+    bearer_token: str | None = _setting(
+        None, check.credential, "A token, sent as `Authorization: Bearer` (RFC 6750).", secret=True
+    )
+    oauth2_token: str | None = _setting(
+        None, check.credential, "An OAuth 2 access token, sent like a bearer token.", secret=True
+    )
+    basic_auth: tuple[str | bytes, str | bytes] | None = _setting(
+        None, check.basic_auth, "A `(user, password)` pair (RFC 7617).", secret=True
+    )
+    auth: AuthBase | None = _setting(None, check.auth, "Any `requests.auth.AuthBase`.", secret=True)
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -167,14 +190,22 @@ class ManagerSettings(Settings):
         check.boolean,
         "Wait for a free connection instead of making another; bounded by `total_timeout`.",
     )
-    endpoint_configs: Mapping[str, Mapping[str, Any]] | None = field(
-        default=None,
-        metadata={
-            "check": lambda _name, value: value,  # Endpoints checks it, pattern by pattern
-            "doc": "Settings for URLs that match a pattern: `{pattern: {setting: value}}`.",
-        },
+    hook_errors: str = _setting(
+        "log",
+        check.one_of("log", "raise"),
+        "What an error in a hook does: it is logged and the call goes on, or it ends the call.",
+    )
+    endpoint_configs: Mapping[str, Mapping[str, Any]] | None = _setting(
+        None,
+        lambda _name, value: value,  # Endpoints checks it, pattern by pattern
+        "Settings for URLs that match a pattern: `{pattern: {setting: value}}`.",
+        secret=True,
     )
 
+
+SCHEMES = ("auth", "oauth2_token", "bearer_token", "basic_auth", "api_key")
+"""The settings that are credentials. A request gets one: of one layer's several, the first here."""
+SECRETS = frozenset(each.name for each in fields(Settings) if each.metadata["secret"])
 
 _PER_URL = {each.name: each.metadata["check"] for each in fields(Settings)}
 _PER_MANAGER = {each.name: each.metadata["check"] for each in fields(ManagerSettings)}
@@ -191,6 +222,11 @@ def manager_layer(keywords: Mapping[str, Any]) -> Layer:
     return _with_retry_spelt_out(_checked(keywords, _PER_MANAGER, "a keyword of ConnectionManager"))
 
 
+def checked_layer(layer: Layer) -> Layer:
+    """Check settings of URLs, as `manager_layer` does."""
+    return _with_retry_spelt_out(_checked(layer, _PER_URL, "a setting"))
+
+
 def endpoint_layer(pattern: str, config: object) -> Layer:
     """Check the dictionary that belongs to ``pattern``."""
     where = f"endpoint_configs[{pattern!r}]"
@@ -199,7 +235,7 @@ def endpoint_layer(pattern: str, config: object) -> Layer:
             f"{where} is impossible as {type(config).__name__}: it must be a dictionary of "
             "settings, such as {'timeout': 5}.",
             field=where,
-            value=config,
+            value=type(config),  # not what it is, which may hold credentials
         )
     try:
         layer = _checked(config, _PER_URL, "a setting of an endpoint")
@@ -214,13 +250,19 @@ def displaced_by(layer: Layer) -> tuple[str, ...]:
     """Return the settings of less specific layers that a layer does away with, unnamed.
 
     An ``ssl_context`` has its own trust and certificate. Another trust or certificate cannot be
-    loaded into it, or everybody who uses it would have them.
+    loaded into it, or everybody who uses it would have them. And a request gets one credential:
+    who has its own does not get that of the less specific, too.
     """
+    gone: list[str] = []
     if layer.get("ssl_context") is not None:
-        return ("verify", "cert")
-    if layer.get("verify", True) is not True or layer.get("cert") is not None:
-        return ("ssl_context",)
-    return ()
+        gone += ["verify", "cert"]
+    elif layer.get("verify", True) is not True or layer.get("cert") is not None:
+        gone += ["ssl_context"]
+    if any(layer.get(name) is not None for name in SCHEMES):
+        gone += SCHEMES
+    if "api_key_header" in layer:
+        gone += ["api_key_query"]
+    return tuple(name for name in gone if name not in layer)
 
 
 def _checked(given: Mapping[str, Any], checks: Mapping[str, Check], what: str) -> Layer:
@@ -251,7 +293,8 @@ def _unknown(name: object, value: object, known: Iterable[str], what: str) -> Co
     else:
         near = difflib.get_close_matches(str(name), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(sorted(known))}"
-    return ConfigurationError(f"{name!r} is not {what}; {hint}", field=str(name), value=value)
+    shown = redact_sensitive_data({name: value})[name]
+    return ConfigurationError(f"{name!r} is not {what}; {hint}", field=str(name), value=shown)
 
 
 def _with_retry_spelt_out(layer: Layer) -> Layer:

@@ -14,6 +14,9 @@ import io
 import math
 import socket
 import ssl
+import threading
+import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -23,19 +26,46 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import HTTPError
 
+from .auth import QueryKey, with_query_key
 from .policies.deadline import Deadline
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
 
 
+Address = tuple[str, int | None]
+"""Host and port."""
+
+
+class OpenConnections:
+    """The connections that an adapter has made, for as long as they are open."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
+
+    def add(self, connection: HTTPConnection) -> None:
+        with self._lock:
+            self._known.add(connection)
+
+    def by_address(self) -> Counter[Address]:
+        """Count those that are open, by host and port."""
+        with self._lock:
+            known = list(self._known)
+        return Counter((each.host, each.port) for each in known if each.sock is not None)
+
+
 @dataclass(frozen=True)
 class Bounds:
     """What the connection must know of the attempt that it serves."""
 
+    connections: OpenConnections
+    """Where it registers."""
     deadline: Deadline | None = None
     read_timeout: float | None = None
     ssl_context: ssl.SSLContext | None = None
+    query_key: QueryKey | None = None
+    """What it adds to the target of the request."""
 
 
 _END = object()
@@ -58,9 +88,16 @@ class _BoundedPool(HTTPConnectionPool):
         if _runs_code_of_the_callers(kwargs.get("body")):
             kwargs["body"] = _CallersBody(kwargs["body"])
         bounds = current_bounds.get()
+        if bounds is not None and bounds.query_key is not None and not self._has_our_connections:
+            kwargs["url"] = with_query_key(kwargs["url"], bounds.query_key)
         if self.block and bounds is not None and bounds.deadline is not None:
             kwargs.setdefault("pool_timeout", max(0.0, bounds.deadline.left()))
         return super().urlopen(*args, **kwargs)
+
+    @property
+    def _has_our_connections(self) -> bool:
+        kind = self.ConnectionCls
+        return isinstance(kind, type) and issubclass(kind, _BoundedConnection)
 
     @property
     def ConnectionCls(self) -> Any:  # type: ignore[override]  # noqa: N802  # urllib3's name
@@ -115,6 +152,19 @@ class _CallersBody:
 
 
 class _BoundedConnection(HTTPConnection):
+    def connect(self) -> None:
+        super().connect()
+        bounds = current_bounds.get()
+        if bounds is not None:
+            bounds.connections.add(self)
+
+    def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
+        """Begin a request; a credential in its query is known to nobody above."""
+        bounds = current_bounds.get()
+        if bounds is not None and bounds.query_key is not None:
+            url = with_query_key(url, bounds.query_key)
+        super().putrequest(method, url, *args, **kwargs)
+
     def send(self, data: Any) -> None:
         self._keep_to_bounds(self.sock)
         super().send(data)

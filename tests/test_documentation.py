@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import responses
 
 import requests_connection_manager
@@ -58,8 +60,9 @@ def test_the_reference_has_every_setting_once() -> None:
 
 
 def test_every_setting_that_a_page_names_exists() -> None:
-    """In the how-to pages and the README, `name=` and {"name": …} of code are settings."""
+    """In the how-to pages and the README, `name=` and {"name": …} of code are settings, or arguments."""
     known = {each.name for each in fields(ManagerSettings)}
+    known |= inspect.signature(requests.Session.request).parameters.keys()
     for page in PAGES:
         for example in examples(page):
             for name in re.findall(r'"(\w+)": ', example) + re.findall(r"^    (\w+)=", example):

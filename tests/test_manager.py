@@ -221,6 +221,13 @@ def test_what_people_read() -> None:
             "timeout": 7,
             "requests_made": 0,
             "endpoint_configs": {"a.test": {}},
+            "ssl_verification": True,
+            "client_certificate_configured": False,
+            "connect_timeout": 7,
+            "read_timeout": 7,
+            "ssl_context_configured": False,
+            "registered_hooks": {"pre_request": [], "post_response": [], "error_handler": []},
+            "scopes": {},
         }
 
 

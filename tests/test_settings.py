@@ -45,6 +45,13 @@ DOCUMENTED_DEFAULTS = {
     "verify": True,
     "cert": None,
     "ssl_context": None,
+    "api_key": None,
+    "api_key_header": "X-API-Key",
+    "api_key_query": None,
+    "bearer_token": None,
+    "oauth2_token": None,
+    "basic_auth": None,
+    "auth": None,
 }
 
 
@@ -178,7 +185,10 @@ def test_a_setting_of_the_whole_manager_is_refused_in_an_endpoint() -> None:
 @pytest.mark.parametrize("configs", [[], "api.example.com", 3, ["api.example.com"]])
 def test_endpoint_configs_of_the_wrong_shape(configs: object) -> None:
     if configs == []:
-        with pytest.raises(ConfigurationError, match="endpoint_configs=.* must be a dictionary"):
+        with pytest.raises(
+            ConfigurationError,
+            match="endpoint_configs .* must be a dictionary",
+        ):
             ConnectionManager(endpoint_configs=configs)
         return
     with pytest.raises(ConfigurationError, match="must be a dictionary"):

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import pybreaker
 
+from ..events import BreakerChanged
 from ..exceptions import CircuitBreakerOpen
 from ..failures import without_traceback
 
@@ -46,8 +48,11 @@ class Breaker:
         recovery_timeout: float,
         success_threshold: int,
         clock: Callable[[], float] = time.monotonic,
+        tell: Callable[[BreakerChanged], object] | None = None,
     ) -> None:
         self.scope = scope
+        self._tell = tell
+        self._untold: deque[BreakerChanged] = deque()
         self.circuit = Circuit(
             fail_max=failure_threshold,
             reset_timeout=recovery_timeout,
@@ -60,7 +65,7 @@ class Breaker:
         # name through 1.x; the dependency is held below 1.5 for it.
         self._lock = self.circuit._lock
         self._clock = clock
-        self._opened_at = self._failed_at = clock()
+        self._opened_at = self._failed_at = self._changed_at = clock()
         # Weak: a trial that is lost on the way, by an interrupt, say, does not block the next.
         self._trial: weakref.ref[Admission] | None = None
         self._last_error: Exception | None = None
@@ -68,6 +73,12 @@ class Breaker:
 
     def admit(self, endpoint: str = "") -> Admission:
         """Let a hop go, or raise `CircuitBreakerOpen`; end it with `settle`, whatever comes."""
+        try:
+            return self._admit(endpoint)
+        finally:
+            self._tell_of_changes()
+
+    def _admit(self, endpoint: str) -> Admission:
         with self._lock:
             state = self.circuit.current_state
             if state == pybreaker.STATE_CLOSED:
@@ -98,9 +109,16 @@ class Breaker:
                 return  # the common case: pybreaker would set 0 to 0, and tell nobody but us
             if self._ends(admission):
                 self.circuit.call(_succeed)
+        self._tell_of_changes()
 
     def failed(self, admission: Admission, error: Exception) -> None:
         """The service failed."""
+        try:
+            self._fail(admission, error)
+        finally:
+            self._tell_of_changes()
+
+    def _fail(self, admission: Admission, error: Exception) -> None:
         with self._lock:
             if not self._ends(admission):
                 return
@@ -121,6 +139,11 @@ class Breaker:
                 self._ends(admission)
 
     @property
+    def since_change(self) -> float:
+        """Seconds since the state last changed, or since the breaker was made."""
+        return self._clock() - self._changed_at
+
+    @property
     def idle(self) -> bool:
         """Whether it may be forgotten, should there be too many: it counts no recent failure."""
         circuit = self.circuit
@@ -138,12 +161,24 @@ class Breaker:
             self._trial = None
         return True
 
-    def _changed(self, state: str) -> None:
+    def _changed(self, old: str, new: str) -> None:
         """Begin a new generation; called under the lock, by whoever changed the state."""
         self._admission = Admission(self._admission.generation + 1, is_trial=False)
         self._trial = None
-        if state == pybreaker.STATE_OPEN:
-            self._opened_at = self._clock()
+        self._changed_at = self._clock()
+        if new == pybreaker.STATE_OPEN:
+            self._opened_at = self._changed_at
+        self._untold.append(BreakerChanged(self.scope, old, new, self._last_error))
+
+    def _tell_of_changes(self) -> None:
+        """Tell what has changed, with the lock released; what was forced from outside, too."""
+        while self._untold:
+            try:
+                change = self._untold.popleft()
+            except IndexError:  # another thread was faster
+                return
+            if self._tell is not None:
+                self._tell(change)
 
     def _refusal(self, left: float, endpoint: str) -> CircuitBreakerOpen:
         last = self._last_error
@@ -158,11 +193,11 @@ class Breaker:
 
 
 class _Watch(pybreaker.CircuitBreakerListener):
-    def __init__(self, changed: Callable[[str], None]) -> None:
+    def __init__(self, changed: Callable[[str, str], None]) -> None:
         self._changed = changed
 
     def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
-        self._changed(new_state.name)
+        self._changed(old_state.name if old_state is not None else new_state.name, new_state.name)
 
 
 def _succeed() -> None:

@@ -24,6 +24,13 @@ class Deadline:
         self.started = time.monotonic()
         self._ends = self.started + seconds
 
+    @classmethod
+    def within(cls, seconds: float | None, outer: Deadline | None) -> Deadline | None:
+        """Make the deadline of a call, which ends no later than that of the one around it."""
+        if outer is not None:
+            seconds = min(outer.left(), math.inf if seconds is None else seconds)
+        return None if seconds is None or seconds == math.inf else cls(seconds)
+
     def left(self) -> float:
         """Seconds that remain; negative when it has passed, infinite when released."""
         return self._ends - time.monotonic()

@@ -1,0 +1,37 @@
+"""What is said to the log of the package: silent by default, and never a credential.
+
+A body is never read for it, nor is a header or a query shown.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+
+from .redaction import public_url, redact_text
+
+logger = logging.getLogger("requests_connection_manager")
+logger.addHandler(logging.NullHandler())
+
+
+def in_words(error: BaseException) -> str:
+    """Say what an error is, in one line and without credentials."""
+    text = " ".join(redact_text(str(error)).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def call_ended(method: str, url: str, outcome: object, attempts: int, seconds: float) -> None:
+    """Tell of a call at level DEBUG; ask ``logger.isEnabledFor`` first."""
+    if isinstance(outcome, BaseException):
+        result = in_words(outcome)
+    else:
+        result = str(getattr(outcome, "status_code", outcome))
+    counted = f"{attempts} attempt{'' if attempts == 1 else 's'}"
+    logger.debug("%s %s: %s, %s, %.3f s", method, public_url(url), result, counted, seconds)
+
+
+def callback_failed(name: str, error: BaseException) -> None:
+    """Tell of an error in code of the user's, with its place; its text may hold credentials."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    logger.error("%s raised %s%s", name, in_words(error), place)

@@ -1,0 +1,50 @@
+"""The ring of a call: whatever comes of it, it is settled, counted and told of, once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import requests
+
+from .call import Call, current_call
+from .failures import is_failing_error, kind_of_failure
+from .log import call_ended, logger
+from .redaction import redact_error
+
+
+def in_ring(
+    call: Call, method: object, url: str, forward: Callable[[], requests.Response]
+) -> requests.Response:
+    """Let ``forward`` run as the call, and settle what the adapter has not."""
+    outer = current_call.get()
+    started = time.monotonic()
+    outcome: requests.Response | BaseException | None = None
+    try:
+        current_call.set(call)
+        outcome = response = forward()
+        call.settle_by_answer(response)
+        return response
+    except Exception as error:
+        outcome = error
+        redact_error(error, url)
+        call.settle_by_error(error)
+        if is_failing_error(error) and call.deadline is not None and call.deadline.expired:
+            outcome = call.too_late(url, "the time ran out in a redirect")
+            raise outcome from error
+        raise
+    except BaseException as interrupt:
+        outcome = interrupt
+        raise
+    finally:
+        current_call.set(outer)
+        call.over = True
+        call.settle_interrupted()
+        if call.deadline is not None:
+            call.deadline.release()
+        call.tally.call(call.let_go, kind_of_failure(outcome))
+        if logger.isEnabledFor(logging.DEBUG):
+            attempts = len(call.log) or call.hops
+            call_ended(str(method), url, outcome, attempts, time.monotonic() - started)
+        outcome = None  # an error would hold this frame, and all that it holds, in a circle
