@@ -60,7 +60,7 @@ def test_the_reference_has_every_setting_once() -> None:
 
 
 def test_every_setting_that_a_page_names_exists() -> None:
-    """In the how-to pages and the README, `name=` and {"name": …} of code are settings, or arguments."""
+    """On the pages, `name=` and {"name": …} of code are settings or arguments."""
     known = {each.name for each in fields(ManagerSettings)}
     known |= inspect.signature(requests.Session.request).parameters.keys()
     for page in PAGES:
