@@ -52,8 +52,11 @@ def perform(stage: Stage) -> int:
                 slow(stage, manager, api),
                 *down_and_back(stage, manager, shop),
                 nothing_else(stage),
+                the_same_counts(stage, manager),
             ]
             stage.tables(manager)
+            stage.act("The same, as the manager has counted it: print(manager.stats())")
+            print(manager.stats())
             status = stage.verdict(*claims)
             stage.act("Which pattern gives a URL its settings: print(manager.explain(url))")
             print(manager.explain(f"{api.url}/queue"))
@@ -199,6 +202,13 @@ def nothing_else(stage: Stage) -> Claim:
     with suppress(AssertionError):  # a busy server has yet to read what a client has left behind
         wait_until(holds)
     return "all: every attempt is in the servers' records, or was refused a connection", holds()
+
+
+def the_same_counts(stage: Stage, manager: ConnectionManager) -> Claim:
+    scopes = manager.get_stats()["scopes"].values()
+    counted = tuple(sum(scope[name] for scope in scopes) for name in ("calls", "attempts"))
+    seen = len(stage.calls), sum(len(call.attempts) for call in stage.calls)
+    return "all: the manager's own statistics count the same calls and attempts", counted == seen
 
 
 def _arrived_while(changes: list[Change], state: str, calls: list[Call]) -> list[int]:

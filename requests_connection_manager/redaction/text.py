@@ -27,28 +27,42 @@ _VALUE = (
 )
 _PLAIN_VALUE = re.compile(_VALUE)
 _SCHEME = re.compile(
-    r"\b(?:(?i:bearer)|Basic|Digest|Token|Negotiate|(?P<weak>(?i:basic|digest|token)))[ \t]+"
+    r"\b(?:(?i:bearer)|Basic|Digest|Token|Negotiate|NTLM|ApiKey|(?P<weak>(?i:basic|digest|token)))"
+    r"[ \t]+"
     r"(?:(?P<digest>[^\r\n]{0,400}?\bresponse=[^\r\n]*)|"
     r"(?!(?i:realm|error|scope|charset|nonce|qop|domain|algorithm)=|(?i:auth[a-z]+|tokens?|scheme"
     rf"|expired|expires|invalid|required|missing|rejected|refused|refresh)\b)(?P<token>{_VALUE}))"
 )
 _FIELD = re.compile(
     rf"(?:(?<!\\)\\+[nrt]|(?<!\\)(?P<open>\\*[\"'])|(?<![{_NAME}]))(?P<name>[{_NAME}]+)"
-    r"(?P<close>\\*[\"'])?[ \t]*(?P<sign>=>?|[:,])[ \t]*"
+    r"(?P<close>\\*[\"'])?[ \t]*(?P<sign>=>?|[:,])(?(close)\s*|[ \t]*)"
 )
 _QUOTED = re.compile(r"[bBuUrRfF]{0,2}(\\*[\"'])")
 _CLOSING = {sign: re.compile(rf"(?<!\\)\\*{sign}") for sign in "\"'"}
 _STRUCTURE = re.compile(r"(?<!\\)\\*[\"']|[\[\](){},\r\n]")
 _NOTHING = re.compile(r"(?:None|null|True|true|False|false)(?=[ \t]*(?:[\r\n,;&#)\]}\"']|\Z))")
+_CALL = re.compile(r"[\w.]*[(\[{]")
 _REST_OF_LINE = re.compile(r"[^\r\n]*")
 _FOLDED = re.compile(r"(?:\r?\n[ \t]+[^\r\n]*)*")
+
+_ELEMENT = re.compile(r"(<(?P<name>[\w.:-]+)(?:\s[^<>]*)?>)[^<>]+(?=</)")  # of XML
+_FORM_PART = re.compile(  # of a multipart body (RFC 7578 §4.2)
+    r"(form-data;[ \t]*name=(?P<quote>[\"']?)(?P<name>[^\"'\r\n;]+)(?P=quote)[^\r\n]*"
+    r"(?:\r?\n[^\r\n]+){0,8}\r?\n\r?\n)(?s:.*?)(?=\r?\n--|\Z)"
+)
 
 
 def redact_plain_text(text: str) -> str:
     """Return ``text`` without the credentials that stand in it unencoded."""
     text = _USER_INFO_ALONE.sub(f"{REDACTED}@", text)
     text = _USER_INFO_IN_TEXT.sub(rf"\1{REDACTED}@", text)
-    return _redact_fields(_SCHEME.sub(_without_token, text))
+    text = _redact_fields(_SCHEME.sub(_without_token, text))
+    text = _ELEMENT.sub(_without_content, text)
+    return _FORM_PART.sub(_without_content, text)
+
+
+def _without_content(found: re.Match[str]) -> str:
+    return found[1] + REDACTED if is_sensitive_field(found["name"]) else found[0]
 
 
 def _without_token(found: re.Match[str]) -> str:
@@ -94,7 +108,7 @@ def _extent(text: str, field: re.Match[str], quoted: re.Match[str] | None) -> tu
         return quoted.end(), _closing_quote(text, quoted.end(), quoted[1])[0]
     if field["close"]:
         return start, _end_of_structure(text, start, whole=False)
-    if text[start : start + 1] in ("(", "[", "{"):
+    if _CALL.match(text, start):  # auth=('user', 'password'), auth=HTTPBasicAuth('user', ...
         start_of_rest = _end_of_structure(text, start, whole=True)
     else:
         start_of_rest = start

@@ -19,7 +19,10 @@ from .names import REDACTED, is_sensitive_field
 from .text import redact_plain_text
 
 _DEEPEST = 100  # levels of containers, and of texts within texts, that are looked into
-_TELLING = re.compile(r"[=:@%]|[\"'][ \t]*,|(?i:bearer|basic|digest|token|negotiate)[ \t]")
+_MOST_PASSES = 5  # what is hidden may have stood between two parts of what is to be hidden, too
+_TELLING = re.compile(
+    r"[=:@%<]|[\"'][ \t]*,|(?i:bearer|basic|digest|token|negotiate|ntlm|apikey)[ \t]"
+)
 _RUN = re.compile(r"[^\s&=\"'<>?#;,]+")
 
 
@@ -40,6 +43,13 @@ def _hidden(value: Any) -> Any:
     return value if nothing or (isinstance(value, (str, bytes)) and not value) else REDACTED
 
 
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half of a surrogate pair, that JSON had escaped
+        return text.encode("utf-8", "surrogatepass")
+
+
 def _is_sensitive_pair(value: Any) -> bool:
     return len(value) == 2 and is_sensitive_field(value[0])
 
@@ -56,7 +66,7 @@ class _Copy:
         if isinstance(value, (bytes, bytearray)):
             text = value.decode("utf-8", "surrogateescape")
             shown = _redact_text(text, depth)
-            return value if shown == text else type(value)(shown.encode("utf-8", "surrogatepass"))
+            return value if shown == text else type(value)(_encoded(shown))
         if isinstance(value, BaseException):
             return _redact_text(str(value), depth)
         if isinstance(value, (Cookie, Morsel)):
@@ -130,14 +140,22 @@ def _redact_text(text: str, depth: int) -> str:
             return REDACTED
         except ValueError:
             pass  # it only begins like JSON
-    text = redact_plain_text(text)
+    for _ in range(_MOST_PASSES):
+        shown = _redact_encoded(redact_plain_text(text), depth)
+        if shown == text:
+            break
+        text = shown
+    return text
+
+
+def _redact_encoded(text: str, depth: int) -> str:
     if "%" not in text:
         return text
 
     def decoded(run: re.Match[str]) -> str:
         plain = unquote(run[0]) if "%" in run[0] else run[0]
         shown = plain if plain == run[0] else _redact_text(plain, depth + _DEEPEST // 4)
-        return run[0] if shown == plain else quote(shown, safe="/:@[]")
+        return run[0] if shown == plain else quote(shown, safe="/:@[]", errors="surrogatepass")
 
     return _RUN.sub(decoded, text)
 
