@@ -13,12 +13,21 @@ from importlib.metadata import version
 
 import requests_connection_manager
 
-from . import deadline, endpoint_lookup, get_overhead, open_breaker, rate_limit_fairness, throughput
+from . import (
+    batch,
+    deadline,
+    endpoint_lookup,
+    get_overhead,
+    open_breaker,
+    rate_limit_fairness,
+    throughput,
+)
 from .harness import Figure, as_table
 
 BENCHMARKS = {
     "get_overhead": get_overhead.main,
     "throughput": throughput.main,
+    "batch": batch.main,
     "open_breaker": open_breaker.main,
     "rate_limit_fairness": rate_limit_fairness.main,
     "deadline": deadline.main,

@@ -1,5 +1,6 @@
 """Makes every HTTP call that goes through ``requests`` resilient."""
 
+from .batch import BatchProgress, BatchResult
 from .events import AttemptMade, BreakerChanged, Event, RetryPlanned, Throttled
 from .exceptions import (
     Attempt,
@@ -26,6 +27,8 @@ __all__ = [
     "Attempt",
     "AttemptMade",
     "AuthenticationError",
+    "BatchProgress",
+    "BatchResult",
     "BreakerChanged",
     "CircuitBreakerOpen",
     "ConcurrencyLimitExceeded",

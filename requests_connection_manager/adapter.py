@@ -24,6 +24,7 @@ from .lookup import Endpoint
 from .policies.rate_limit import Permit
 from .policies.retry import Again, Stop
 from .redaction import redact_error
+from .work_group import BatchStopped
 
 _SMALL_BODY = 65_536
 """Bytes that are worth reading to keep a connection."""
@@ -84,6 +85,9 @@ class ManagedAdapter(BoundedAdapter):
         hop = Hop(call, endpoint, request, arguments, ticket, context)
         try:
             return self._send_retrying(hop)
+        except BatchStopped:
+            hop.forget()
+            raise
         except Exception:
             raise
         except BaseException:
@@ -200,7 +204,9 @@ def _pause(hop: Hop, delay: float, answer: Answer) -> None:
         why = f"no time is left to wait {delay:.3g} s for a retry"
         raise hop.call.too_late(hop.url, why, response) from hop.failure
     if delay > 0:
-        time.sleep(delay)
+        group = hop.call.group
+        sleep = time.sleep if group is None else group.pause
+        sleep(delay)
 
 
 def _end(hop: Hop, answer: Answer, decision: Stop | None) -> requests.Response:

@@ -21,6 +21,7 @@ from .policies.deadline import Deadline
 from .policies.rate_limit import Permit, RateLimiter
 from .redaction import public_url
 from .stats import Tally
+from .work_group import WorkGroup, current_group
 
 
 class Sent(NamedTuple):
@@ -131,6 +132,8 @@ class Call:
     over: bool = False
     log: list[Sent] = field(default_factory=list)
     """All attempts of the call."""
+    group: WorkGroup | None = field(default_factory=current_group.get)
+    """The batch that it belongs to."""
 
     def takes(self, request: requests.PreparedRequest) -> bool:
         """Whether a request that is sent in the course of the call is one of its own hops."""
@@ -175,15 +178,24 @@ class Call:
                 raise
 
     def take_permit(self, endpoint: Endpoint) -> Permit | None:
-        """Wait for a permit as long as settings and deadline allow; raises `RateLimitExceeded`."""
+        """Wait for a permit as long as settings and deadline allow; raises `RateLimitExceeded`.
+
+        And `BatchStopped`, with the permit given back, if the call is no longer wanted.
+        """
+        limiter, group = endpoint.limiter, self.group
+        if group is not None:
+            group.check()
         permit = None
-        if endpoint.limiter is not None:
+        if limiter is not None:
             longest = endpoint.merged.longest_wait
             if self.deadline is not None:
                 longest = min(longest, self.deadline.left())
-            permit = endpoint.limiter.acquire(longest, endpoint.name)
+            if group is None:
+                permit = limiter.acquire(longest, endpoint.name)
+            else:
+                permit = group.acquire(limiter, longest, endpoint.name)
             if permit.waited:
-                self._tell_of_wait(endpoint, endpoint.limiter, permit)
+                self._tell_of_wait(endpoint, limiter, permit)
         self.let_go = True
         return permit
 

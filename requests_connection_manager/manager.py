@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from requests import Response
+
+from . import batch
+from .batch import BatchItem, BatchResult, Callback, ProgressListener
 from .endpoints import Endpoints
 from .events import AttemptMade, BreakerChanged, Event, RetryPlanned, Throttled
 from .explanation import Explanation, explain
@@ -57,6 +62,74 @@ class ConnectionManager(Verbs, LiveSettings):
             self._hooks,
         )
         self.session = ManagedSession(settings, self._endpoints)
+        self._pool_maxsize = settings.pool_maxsize
+        self._pool_block = settings.pool_block
+        self._warned_of_small_pool = False
+
+    def batch_request(
+        self,
+        requests: Iterable[BatchItem],
+        max_workers: int = 5,
+        return_exceptions: bool = True,
+    ) -> list[Response | Exception]:
+        """Send ``(method, url, kwargs)`` tuples at once; return what came of each, in their order.
+
+        All are checked before one is sent; raises `ConfigurationError`. With
+        ``return_exceptions=False`` the first error that comes is raised, and what has not started
+        is not sent.
+        """
+        self._warn_of_small_pool(max_workers)
+        return batch.batch_request(
+            self.session.request,
+            requests,
+            max_workers=max_workers,
+            return_exceptions=return_exceptions,
+        )
+
+    def iter_batch(
+        self,
+        requests: Iterable[BatchItem],
+        *,
+        max_workers: int = 5,
+        ordered: bool = False,
+        callbacks: Iterable[Callback] = (),
+        progress: bool | ProgressListener = False,
+    ) -> Generator[BatchResult]:
+        """Send URLs, tuples or ``requests.Request`` objects, and yield results as they end.
+
+        ``requests`` may be endless: at most ``2 * max_workers`` of it are taken and not yet
+        yielded. Closing the generator stops it, without waiting for what is in flight. Each of
+        ``callbacks`` gets the result, in the worker's thread; what it returns or raises is kept.
+        ``progress=True`` shows a bar (tqdm); a callable gets a `BatchProgress`. Raises
+        `ConfigurationError` at once for what is impossible; a malformed item is its own result's
+        error.
+        """
+        self._warn_of_small_pool(max_workers)
+        return batch.iter_batch(
+            self.session.request,
+            requests,
+            max_workers=max_workers,
+            ordered=ordered,
+            callbacks=callbacks,
+            progress=progress,
+        )
+
+    def _warn_of_small_pool(self, max_workers: int) -> None:
+        """Say once what urllib3 would say for each connection."""
+        kept = self._pool_maxsize
+        if self._warned_of_small_pool or not isinstance(max_workers, int) or max_workers <= kept:
+            return
+        self._warned_of_small_pool = True
+        if self._pool_block:
+            effect = "so workers would wait for a connection"
+        else:
+            effect = "so connections beyond these would be opened and closed for single requests"
+        warnings.warn(
+            f"max_workers={max_workers}, but only pool_maxsize={kept} connections are kept for a "
+            f"host, {effect}. Make the manager with "
+            f"ConnectionManager(pool_maxsize={max_workers}), or use fewer workers.",
+            stacklevel=3,
+        )
 
     def close(self) -> None:
         """Close all connections; what is used afterwards raises `ManagerClosed`."""

@@ -12,6 +12,7 @@ import functools
 import http.client
 import io
 import math
+import queue
 import socket
 import ssl
 import threading
@@ -31,6 +32,7 @@ from .policies.deadline import Deadline
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
+    from urllib3._base_connection import BaseHTTPConnection  # the type of _put_conn, private too
 
 
 Address = tuple[str, int | None]
@@ -93,6 +95,19 @@ class _BoundedPool(HTTPConnectionPool):
         if self.block and bounds is not None and bounds.deadline is not None:
             kwargs.setdefault("pool_timeout", max(0.0, bounds.deadline.left()))
         return super().urlopen(*args, **kwargs)
+
+    # urllib3 warns here of each connection that finds the pool full, and has no public point to
+    # say otherwise: a batch with more workers than pooled connections would flood the log.
+    # It is told once by the manager instead, with the remedy.
+    def _put_conn(self, conn: BaseHTTPConnection | None) -> None:
+        if self.block or self.pool is None:
+            super()._put_conn(conn)
+            return
+        try:
+            self.pool.put(conn, block=False)
+        except (AttributeError, queue.Full):  # the pool was closed meanwhile: it is None; or full
+            if conn is not None:
+                conn.close()
 
     @property
     def _has_our_connections(self) -> bool:

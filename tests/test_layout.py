@@ -20,7 +20,7 @@ FLOORS = [  # from the cellar up; a module may import what is below it
     {"settings", "patterns", "hooks"},
     {"auth", "environment"},
     {"policies.deadline", "policies.retry", "policies.rate_limit", "policies.circuit_breaker"},
-    {"transport", "scopes"},
+    {"transport", "scopes", "work_group"},
     {"lookup", "attempt"},
     {"endpoints"},
     {"call", "explanation"},
@@ -28,12 +28,17 @@ FLOORS = [  # from the cellar up; a module may import what is below it
     {"adapter"},
     {"session"},
     {"live_settings", "report", "verbs"},
+    {"batch.items", "batch.progress"},
+    {"batch.workers"},
+    {"batch.run"},
+    {"batch"},
     {"manager"},
     {"", "policies"},
 ]
 ONE_DOOR = {
     "ratelimit": {"policies.rate_limit"},
     "pybreaker": {"policies.circuit_breaker"},
+    "tqdm": {"batch.progress"},
 }
 
 

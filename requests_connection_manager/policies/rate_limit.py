@@ -23,6 +23,8 @@ from ratelimit import RateLimitException, limits
 
 from ..exceptions import RateLimitExceeded
 
+_LOOK = 0.2
+"""Seconds between two looks of a waiter whether its permit is still wanted."""
 _SLACK = 1.0
 """Seconds after its foreseen time at which a waiter looks whether the line still moves."""
 
@@ -59,10 +61,16 @@ class RateLimiter:
         self._lock = threading.Lock()
         self._line: deque[weakref.ref[threading.Event]] = deque()
 
-    def acquire(self, longest: float = math.inf, endpoint: str = "") -> Permit:
+    def acquire(
+        self,
+        longest: float = math.inf,
+        endpoint: str = "",
+        check: Callable[[], object] | None = None,
+    ) -> Permit:
         """Take a permit, waiting at most ``longest`` seconds.
 
-        Raises `RateLimitExceeded` at once where the wait would be longer.
+        Raises `RateLimitExceeded` at once where the wait would be longer; and whatever ``check``
+        raises, which is called again and again while this waits.
         """
         with self._lock:
             if not self._line and self._take() <= 0:
@@ -70,7 +78,7 @@ class RateLimiter:
         place = threading.Event()
         try:  # from here on, whatever interrupts this thread, it leaves the line
             self._join(place, longest, endpoint)
-            return self._wait_in_line(place, longest, endpoint)
+            return self._wait_in_line(place, longest, endpoint, check)
         finally:
             self._leave(place)
 
@@ -98,17 +106,28 @@ class RateLimiter:
             self._line.append(weakref.ref(place))
             self._wake_first()
 
-    def _wait_in_line(self, place: threading.Event, longest: float, endpoint: str) -> Permit:
+    def _wait_in_line(
+        self,
+        place: threading.Event,
+        longest: float,
+        endpoint: str,
+        check: Callable[[], object] | None,
+    ) -> Permit:
         came = self._clock()
+        nap = math.inf if check is None else _LOOK
         while not place.is_set():
+            if check is not None:
+                check()
             left = came + longest - self._clock()
             with self._lock:
                 self._wake_first()
                 wait = self._wait_at(self._line.index(weakref.ref(place)))
             if left <= 0:
                 raise self._refusal(wait, longest, endpoint)
-            place.wait(min(left, wait + _SLACK))
+            place.wait(min(left, wait + _SLACK, nap))
         while True:
+            if check is not None:
+                check()
             with self._lock:
                 wait = self._take()
                 now = self._clock()
@@ -117,7 +136,7 @@ class RateLimiter:
                 self._given_back.clear()
             if now + wait > came + longest:
                 raise self._refusal(wait, longest, endpoint)
-            self._sleep(wait)
+            self._sleep(min(wait, nap))
 
     def _leave(self, place: threading.Event) -> None:
         mine = weakref.ref(place)

@@ -1,0 +1,76 @@
+"""What the calls of a batch share: whether they are still wanted, and how many wait for a permit.
+
+A batch is stopped from outside, while its calls wait in a limiter's line or back off. They look
+here before each attempt, and what looks after the stop sends nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextvars import ContextVar
+
+from .exceptions import ConnectionManagerError
+from .policies.rate_limit import Permit, RateLimiter
+
+_LOOK = 0.1
+"""Seconds between two looks of a call that backs off."""
+
+
+class BatchStopped(ConnectionManagerError):
+    """The call belongs to a batch that was stopped before this attempt; nobody awaits its answer.
+
+    Only a hook in the worker's own thread can meet it.
+    """
+
+
+class WorkGroup:
+    """The calls that one batch makes, in whatever threads; of a nested one, the outer's, too."""
+
+    def __init__(self) -> None:
+        self._outer = current_group.get()
+        self._stopped = False
+        self._lock = threading.Lock()
+        self._waiting = 0
+
+    # No lock: the collector of garbage may stop a batch in any thread, wherever it is.
+    def stop(self) -> None:
+        """Let nothing more be sent."""
+        self._stopped = True
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped or (self._outer is not None and self._outer.stopped)
+
+    def check(self) -> None:
+        """Raise `BatchStopped` if nothing more is to be sent."""
+        if self.stopped:
+            raise BatchStopped("the batch of this request was stopped; it was not sent (again).")
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, but not much longer than until the stop."""
+        ends = time.monotonic() + seconds
+        while (left := ends - time.monotonic()) > 0 and not self.stopped:
+            time.sleep(min(left, _LOOK))
+
+    @property
+    def waiting(self) -> int:
+        """How many calls are at a rate limiter: in its line, or just taking a permit."""
+        return self._waiting
+
+    def acquire(self, limiter: RateLimiter, longest: float, endpoint: str) -> Permit:
+        """Take a permit, and count the call as waiting; after the stop none is taken."""
+        with self._lock:
+            self._waiting += 1
+        try:
+            permit = limiter.acquire(longest, endpoint, self.check)
+        finally:
+            with self._lock:
+                self._waiting -= 1
+        if self.stopped:  # asked once: a stop between two looks would lose the permit
+            limiter.give_back(permit)
+            self.check()
+        return permit
+
+
+current_group: ContextVar[WorkGroup | None] = ContextVar("current_group", default=None)
