@@ -1,6 +1,7 @@
 """Makes every HTTP call that goes through ``requests`` resilient."""
 
 from .batch import BatchProgress, BatchResult
+from .contexts import ErrorContext, RequestContext, ResponseContext
 from .events import AttemptMade, BreakerChanged, Event, RetryPlanned, Throttled
 from .exceptions import (
     Attempt,
@@ -15,8 +16,9 @@ from .exceptions import (
     RateLimitExceeded,
 )
 from .explanation import Explanation
-from .hooks import ErrorContext, HookType, RequestContext, ResponseContext
+from .hooks import HookType
 from .manager import ConnectionManager
+from .oauth2 import OAuth2ClientCredentials
 from .redaction import is_sensitive_field, redact_sensitive_data
 from .report import ScopeStatistics, Statistics
 from .stats import Counts
@@ -43,6 +45,7 @@ __all__ = [
     "HookType",
     "ManagerClosed",
     "MaxRetriesExceeded",
+    "OAuth2ClientCredentials",
     "RateLimitExceeded",
     "RequestContext",
     "ResponseContext",

@@ -21,9 +21,11 @@ from .endpoints import Endpoints
 from .exceptions import ConnectionManagerError
 from .hop import Answer, Hop
 from .lookup import Endpoint
+from .policies.deadline import Deadline
 from .policies.rate_limit import Permit
 from .policies.retry import Again, Stop
 from .redaction import redact_error
+from .settings import refuse_two_kinds_of_trust
 from .work_group import BatchStopped
 
 _SMALL_BODY = 65_536
@@ -95,6 +97,7 @@ class ManagedAdapter(BoundedAdapter):
             raise
         finally:
             ticket.settle(hop.answered, hop.failure)
+            hop.let_go_of_errors()
 
     def _send_retrying(self, hop: Hop) -> requests.Response:
         """The attempt loop: a policy decides, this acts."""
@@ -102,24 +105,27 @@ class ManagedAdapter(BoundedAdapter):
         retry = policy.begin(hop.request.headers)
         delay = 0.0
         permit = _first_permit(hop)
-        while True:
-            answer = self._attempt(hop, permit, delay)
-            if isinstance(answer, Exception):
-                decision = policy.after_error(retry, hop.method, hop.url, answer)
-            else:
-                decision = policy.after_response(retry, hop.method, hop.url, answer)
-            if isinstance(decision, Again):
-                decision = hop.objection(answer) or decision
-            if not isinstance(decision, Again):
-                return _end(hop, answer, decision)
-            delay, retry = decision.delay, decision.retry
-            if isinstance(answer, Exception):
-                answer.__traceback__ = None  # it would hold this frame, and the body, in a circle
-            else:
-                answer.close()
-            hop.tell_of_retry(delay)
-            _pause(hop, delay, answer)
-            permit = _next_permit(hop)
+        answer: Answer | None = None
+        try:
+            while True:
+                answer = self._attempt(hop, permit, delay)
+                if isinstance(answer, Exception):
+                    decision = policy.after_error(retry, hop.method, hop.url, answer)
+                else:
+                    decision = policy.after_response(retry, hop.method, hop.url, answer)
+                if isinstance(decision, Again):
+                    decision = hop.objection(answer) or decision
+                if not isinstance(decision, Again):
+                    return _end(hop, answer, decision)
+                delay, retry = decision.delay, decision.retry
+                if isinstance(answer, Exception):
+                    answer.__traceback__ = None  # it would hold this frame, and the body
+                else:
+                    answer.close()
+                _pause(hop, delay, answer)
+                permit = _next_permit(hop)
+        finally:
+            del answer  # if it is raised, it holds this frame
 
     def _attempt(self, hop: Hop, permit: Permit | None, delay: float) -> Answer:
         """Send once; return the answer, or the error that it ended with."""
@@ -127,26 +133,35 @@ class ManagedAdapter(BoundedAdapter):
         if deadline is not None and deadline.expired:
             raise hop.call.too_late(hop.url, "no time was left for another attempt")
         started_at, start = time.time(), time.monotonic()
-        answer: Answer
+        answer: Answer | None = None
         earlier = hop.failure
         try:
-            answer = self.send_once(
+            answer = self._answer(hop, deadline)
+            hop.learn(answer)
+            waited = permit.waited if permit is not None else 0.0
+            hop.record(answer, started_at, time.monotonic() - start, delay, waited)
+            failure = hop.failure
+            if failure is not None and deadline is not None and deadline.expired:
+                if not hop.had_its_time(deadline.seconds):
+                    hop.failure = earlier
+                raise hop.call.too_late(hop.url, "the time ran out in an attempt") from failure
+            return answer
+        finally:
+            answer = failure = None  # if it is raised, it holds this frame
+
+    def _answer(self, hop: Hop, deadline: Deadline | None) -> Answer:
+        try:
+            return self.send_once(
                 hop.request, hop.arguments, deadline, hop.ssl_context, hop.call.follows
             )
         except EmptyPoolError as error:  # waited for a connection of a blocking pool
             raise hop.call.too_late(hop.url, "no pooled connection came free") from error
         except Exception as error:
-            redact_error(error, hop.url)
-            answer = error
-        hop.learn(answer)
-        waited = permit.waited if permit is not None else 0.0
-        hop.record(answer, started_at, time.monotonic() - start, delay, waited)
-        failure = hop.failure
-        if failure is not None and deadline is not None and deadline.expired:
-            if not hop.had_its_time(deadline.seconds):
-                hop.failure = earlier
-            raise hop.call.too_late(hop.url, "the time ran out in an attempt") from failure
-        return answer
+            redact_error(error, hop.url, handled=hop.call.handled)
+            return error
+        except BaseException:
+            hop.endpoint.tally.attempt(bool(hop.log), None)
+            raise
 
 
 def _own_arguments(
@@ -162,7 +177,7 @@ def _own_arguments(
         if "timeout" not in given:
             own["timeout"] = endpoint.merged.timeout
         if call.session is not None and not {"verify", "cert"} <= given.keys():
-            verify, cert = endpoint.tls(call.session)
+            verify, cert = endpoint.tls
             tls = call.session.merge_environment_settings(request.url or "", {}, None, verify, cert)
             own.update({name: tls[name] for name in ("verify", "cert") if name not in given})
     if "cert" in endpoint.merged.sources and "cert" not in given:
@@ -173,14 +188,15 @@ def _own_arguments(
 
 
 def _own_context(call: Call, endpoint: Endpoint) -> ssl.SSLContext | None:
-    """Return the endpoint's ``ssl_context``, unless the caller wants another trust or certificate.
+    """Return the endpoint's ``ssl_context``, unless the caller wants another trust.
 
-    They would have to be loaded into it, and so would be everybody's who uses it.
+    Nothing is loaded into it, or it would be everybody's who uses it.
     """
-    given = call.given
-    if given.get("verify", True) is not True or given.get("cert") is not None:
+    context, given = endpoint.settings.ssl_context, call.given
+    if context is None or given.get("verify", True) is not True:
         return None
-    return endpoint.settings.ssl_context
+    refuse_two_kinds_of_trust({"ssl_context": context, "cert": given.get("cert")})
+    return context
 
 
 def _first_permit(hop: Hop) -> Permit | None:
@@ -191,9 +207,16 @@ def _first_permit(hop: Hop) -> Permit | None:
 
 def _next_permit(hop: Hop) -> Permit | None:
     try:
-        return hop.call.take_permit(hop.endpoint)
+        permit = hop.call.take_permit(hop.endpoint)
     except ConnectionManagerError as rejection:
         raise rejection from hop.failure  # what the retry was for
+    try:
+        hop.call.tell_of_wait(hop.endpoint, permit)
+    except BaseException:
+        if permit is not None and hop.endpoint.limiter is not None:
+            hop.endpoint.limiter.give_back(permit)
+        raise
+    return permit
 
 
 def _pause(hop: Hop, delay: float, answer: Answer) -> None:
@@ -203,6 +226,7 @@ def _pause(hop: Hop, delay: float, answer: Answer) -> None:
     if deadline is not None and deadline.left() <= delay:
         why = f"no time is left to wait {delay:.3g} s for a retry"
         raise hop.call.too_late(hop.url, why, response) from hop.failure
+    hop.tell_of_retry(delay)
     if delay > 0:
         group = hop.call.group
         sleep = time.sleep if group is None else group.pause
@@ -211,17 +235,20 @@ def _pause(hop: Hop, delay: float, answer: Answer) -> None:
 
 def _end(hop: Hop, answer: Answer, decision: Stop | None) -> requests.Response:
     """Let the answer stand, or raise `MaxRetriesExceeded` in its place."""
-    if isinstance(answer, Exception):
-        if decision is None:
-            raise answer
-        raise hop.exhausted(decision, answer) from answer
-    if decision is None or not hop.endpoint.merged.retry.raises_on_status:
-        return answer
-    if hop.arguments["stream"]:
-        _keep_small_body(answer)
-    text = f"too many {answer.status_code} error responses"
-    plain = RetryError(text, request=hop.request, response=answer)
-    raise hop.exhausted(decision, plain, answer)
+    try:
+        if isinstance(answer, Exception):
+            if decision is None:
+                raise answer
+            raise hop.exhausted(decision, answer) from answer
+        if decision is None or not hop.endpoint.merged.retry.raises_on_status:
+            return answer
+        if hop.arguments["stream"]:
+            _keep_small_body(answer)
+        text = f"too many {answer.status_code} error responses"
+        plain = RetryError(text, request=hop.request, response=answer)
+        raise hop.exhausted(decision, plain, answer)
+    finally:
+        del answer  # if it is raised, it holds this frame
 
 
 def _keep_small_body(response: requests.Response) -> None:

@@ -14,13 +14,22 @@ from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import ProtocolError
 from urllib3.poolmanager import PoolKey
 from urllib3.util import Timeout
+from urllib3.util.connection import is_connection_dropped
 
-from .auth import query_key_of
+from .carried import query_key_of
 from .failures import BodyFailed
 from .patterns import split_url
 from .policies.deadline import Deadline, shorten
 from .settings import Timeouts
-from .transport import Address, BodyRaised, Bounds, OpenConnections, current_bounds, keep_to_bounds
+from .transport import (
+    Address,
+    BodyRaised,
+    Bounds,
+    OpenConnections,
+    address_of,
+    current_bounds,
+    keep_to_bounds,
+)
 
 _ELAPSED = "_elapsed_on_the_wire"
 """Where a response keeps the time from its own sending to its head: ``elapsed`` in requests."""
@@ -73,14 +82,19 @@ class BoundedAdapter(HTTPAdapter):
 
     def connections_by_address(self) -> tuple[Counter[Address], Counter[Address]]:
         """Count the open connections by host and port: all, and those that are idle."""
-        idle: Counter[Address] = Counter()
-        managers = (self.poolmanager, *self.proxy_manager.values())
-        for pools in [manager.pools for manager in managers]:
-            for pool in filter(None, map(pools.get, pools.keys())):
-                waiting = [*pool.pool.queue] if pool.pool is not None else []
-                count = sum(each is not None and each.sock is not None for each in waiting)
-                idle[pool.host, pool.port] += count
-        return self._connections.by_address(), idle
+        pooled: set[Any] = set()
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for pool in filter(None, map(manager.pools.get, manager.pools.keys())):
+                pooled.update(filter(None, [*pool.pool.queue] if pool.pool is not None else ()))
+        dropped = set(filter(is_connection_dropped, pooled))  # by the server
+        opened = [each for each in self._connections.open_now() if each not in dropped]
+        idle = [each for each in opened if each in pooled]
+        return Counter(map(address_of, opened)), Counter(map(address_of, idle))
+
+    def drop_pools(self) -> None:
+        """Let no pooled connection be used again."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            manager.clear()
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)

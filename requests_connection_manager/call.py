@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -10,15 +11,12 @@ from typing import Any, NamedTuple
 import requests
 from requests.exceptions import InvalidSchema
 
-from .auth import Carried
-from .events import Throttled
-from .exceptions import Attempt, CircuitBreakerOpen, DeadlineExceeded
+from .exceptions import Attempt, DeadlineExceeded
 from .failures import failure_of_status, is_failing_error
-from .log import logger
 from .lookup import Endpoint, EndpointTable
 from .policies.circuit_breaker import Admission, Breaker
 from .policies.deadline import Deadline
-from .policies.rate_limit import Permit, RateLimiter
+from .policies.rate_limit import Permit
 from .redaction import public_url
 from .stats import Tally
 from .work_group import WorkGroup, current_group
@@ -121,8 +119,6 @@ class Call:
     """Whether that has failed, so that nothing was sent."""
     prepared: requests.PreparedRequest | None = None
     """The request of the first hop, until it is sent."""
-    carried: Carried | None = None
-    """What the last hop's request carried of credentials."""
     redirecting: bool = False
     """Whether the next request to be sent is a redirect's."""
     hops: int = 0
@@ -132,6 +128,8 @@ class Call:
     over: bool = False
     log: list[Sent] = field(default_factory=list)
     """All attempts of the call."""
+    handled: BaseException | None = field(default_factory=lambda: sys.exc_info()[1])
+    """What the caller was just handling, which is not ours to change."""
     group: WorkGroup | None = field(default_factory=current_group.get)
     """The batch that it belongs to."""
 
@@ -169,13 +167,15 @@ class Call:
         """Wait for the permit of a hop's first attempt; the circuit may open meanwhile."""
         let_go = self.let_go
         ticket.permit = self.take_permit(ticket.endpoint)
-        if ticket.permit is not None and ticket.permit.waited:
-            try:
-                ticket.renew()
-            except CircuitBreakerOpen:
-                ticket.give_back()
-                self.let_go = let_go
-                raise
+        if ticket.permit is None or not ticket.permit.waited:
+            return
+        try:
+            ticket.renew()
+            self.tell_of_wait(ticket.endpoint, ticket.permit)
+        except BaseException:
+            ticket.give_back()
+            self.let_go = let_go
+            raise
 
     def take_permit(self, endpoint: Endpoint) -> Permit | None:
         """Wait for a permit as long as settings and deadline allow; raises `RateLimitExceeded`.
@@ -194,19 +194,16 @@ class Call:
                 permit = limiter.acquire(longest, endpoint.name)
             else:
                 permit = group.acquire(limiter, longest, endpoint.name)
-            if permit.waited:
-                self._tell_of_wait(endpoint, limiter, permit)
         self.let_go = True
         return permit
 
-    def _tell_of_wait(self, endpoint: Endpoint, limiter: RateLimiter, permit: Permit) -> None:
-        endpoint.tally.wait(permit.waited)
-        logger.info("%s: waited %.3f s for a permit", endpoint.name, permit.waited)
-        try:
-            self.table.hooks.tell(Throttled(endpoint.name, limiter.scope, permit.waited))
-        except BaseException:
-            limiter.give_back(permit)
-            raise
+    def tell_of_wait(self, endpoint: Endpoint, permit: Permit | None) -> None:
+        """Tell of a wait, once the permit is where a call that a listener makes can take it."""
+        limiter = endpoint.limiter
+        if permit is not None and permit.waited and limiter is not None:
+            self.table.ledger.permit_waited_for(
+                endpoint.name, endpoint.tally, limiter.scope, permit.waited
+            )
 
     def claim(self, endpoint: Endpoint) -> Ticket | None:
         """Hand out the first hop's ticket, once, and only for its own endpoint."""
@@ -227,7 +224,6 @@ class Call:
         ticket, self.ticket = self.ticket, None
         if ticket is None:
             return
-        ticket.endpoint.tally.attempt(False, None)
         first = response
         if isinstance(response, requests.Response):
             first = response.history[0] if response.history else response
@@ -235,6 +231,7 @@ class Call:
                 ticket.settle(False, None)
                 ticket.give_back()
                 return
+        ticket.endpoint.tally.attempt(False, None)
         # of a mock, it may be anything
         failure = failure_of_status(getattr(first, "status_code", None))
         ticket.settle(failure is None, failure)
@@ -246,12 +243,13 @@ class Call:
             return
         nothing_sent = self.elsewhere or self.unprepared or isinstance(error, InvalidSchema)
         blamed = is_failing_error(error) and not nothing_sent
-        if blamed:
-            ticket.endpoint.tally.attempt(False, None)
         ticket.settle(False, error if blamed else None)
         mistaken = isinstance(error, (ValueError, TypeError)) and not self.hops
         if nothing_sent or mistaken:
             ticket.give_back()
+            self.let_go = bool(self.log)
+        elif blamed or self.hops:
+            ticket.endpoint.tally.attempt(False, None)
 
     def settle_interrupted(self) -> None:
         """Settle the ticket if nobody has."""

@@ -6,6 +6,7 @@ What is wrong with a credential is said without showing it.
 from __future__ import annotations
 
 import math
+import os
 import re
 import ssl
 from collections.abc import Callable, Iterable
@@ -160,20 +161,25 @@ def one_of(*choices: str) -> Check:
 
 
 def verify(name: str, value: Any) -> Any:
+    value = _path_as_text(value)
     if not isinstance(value, bool) and not _is_path(value):
         raise _impossible(name, value, "True, False, or the path of a CA bundle")
     return value
 
 
 def cert(name: str, value: Any) -> Any:
-    if value is None or _is_path(value):
-        return value
-    if isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_path, value)):
-        return tuple(value)
+    is_pair = isinstance(value, (tuple, list)) and len(value) == 2
+    paths = [_path_as_text(path) for path in (value if is_pair else [value])]
+    if value is None or all(map(_is_path, paths)):
+        return tuple(paths) if is_pair else value and paths[0]
     # a third item is likely to be the password of the key
     raise _hidden(
         name, "the path of a certificate, a (certificate, key) pair of paths, or None", value
     )
+
+
+def _path_as_text(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _is_path(value: object) -> bool:
@@ -202,15 +208,27 @@ def credential(name: str, value: Any) -> Any:
     return value
 
 
+_OF_THE_CONNECTION = frozenset(
+    {
+        *("connection", "content-length", "content-type", "cookie", "expect", "host", "keep-alive"),
+        *("proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade"),
+    }
+)
+"""Headers that say how a message is sent, or that requests fills in."""
+
+
+# The values of the next two are not shown, for whoever mixes them up has given the key itself.
 def header_name(name: str, value: Any) -> Any:
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
-        raise _impossible(name, value, "the name of a header")
+        raise _hidden(name, "the name of a header")
+    if value.lower() in _OF_THE_CONNECTION:
+        raise _hidden(name, "the name of a header that is free to hold a key")
     return value
 
 
 def query_name(name: str, value: Any) -> Any:
-    if value is not None and not (isinstance(value, str) and value):
-        raise _impossible(name, value, "the name of a query parameter, or None")
+    if value is not None and not (isinstance(value, str) and value and value.isprintable()):
+        raise _hidden(name, "the name of a query parameter, or None")
     return value
 
 
@@ -238,6 +256,8 @@ def _as_latin_1(name: str, part: str | bytes) -> bytes:
 
 
 def auth(name: str, value: Any) -> Any:
-    if value is not None and not callable(value):
-        raise _hidden(name, "a requests.auth.AuthBase (for a user and a password: basic_auth)")
+    if value is not None and (not callable(value) or isinstance(value, type)):
+        raise _hidden(
+            name, "a requests.auth.AuthBase, an instance (for a user and a password: basic_auth)"
+        )
     return value

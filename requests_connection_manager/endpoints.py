@@ -51,22 +51,23 @@ class Endpoints:
         with self._lock:
             self._put(rule, _copy_of(rule.layer, config))
 
-    def change(
-        self, text: str | None, changes: Layer, gone: Iterable[str] = (), add: bool = True
-    ) -> None:
-        """Change some settings of a pattern, or, for None, of the manager; drop the ``gone``.
+    def change_defaults(self, changes: Layer, gone: Iterable[str] = ()) -> None:
+        """Change some settings of the URLs that no pattern matches; first drop the ``gone``."""
+        with self._lock:
+            layer = {name: it for name, it in self._layer.items() if name not in gone}
+            layer = checked_layer(layer | changes)
+            self.defaults = Settings(**layer)
+            self._layer = layer
+            self._replace_table(self.table.rules)
+
+    def change(self, text: str, changes: Layer, gone: Iterable[str] = (), add: bool = True) -> None:
+        """Change some settings of a pattern; first drop the ``gone``.
 
         A pattern that is not there yet comes to be, if ``add`` says so.
         """
+        pattern = Pattern.parse(text)
         with self._lock:
-            if text is None:
-                layer = {name: it for name, it in self._layer.items() if name not in gone}
-                layer = checked_layer(layer | changes)
-                self.defaults = Settings(**layer)
-                self._layer = layer
-                self._replace_table(self.table.rules)
-                return
-            known = self.table.rules.get(Pattern.parse(text))
+            known = self.table.rules.get(pattern)
             if known is None and not add:
                 return
             before = self._configs[known.text] if known else {}

@@ -30,7 +30,7 @@ class AttemptMade(Event):
 
 @dataclass(frozen=True)
 class RetryPlanned(Event):
-    """After ``attempt`` another will be made, in ``delay`` seconds."""
+    """After ``attempt`` another is to be made in ``delay`` seconds, if a permit can be had then."""
 
     name: ClassVar[str] = "on_retry"
     method: str

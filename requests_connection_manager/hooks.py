@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import enum
 import functools
+import inspect
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import requests
 
+from .arguments import ARGUMENTS, given_of, why_unknown
+from .contexts import ErrorContext, RequestContext, ResponseContext
 from .events import EVENTS, Event
 from .exceptions import ConfigurationError, ConnectionManagerError
 from .log import callback_failed
-
-UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
-"""Not given; where None means something."""
+from .patterns import as_text
+from .redaction import redact_error
 
 
 class HookType(str, enum.Enum):
@@ -36,64 +38,6 @@ _METHODS = {
     HookType.ERROR_HANDLER: "process_error",
 }
 """What a middleware object may have."""
-
-
-class RequestContext:
-    """A call before it is sent; what a hook changes here is what will be sent.
-
-    ``kwargs`` are the arguments that were given beside method and URL, as `requests.request`
-    takes them; a dictionary or a list among them is a copy.
-    """
-
-    def __init__(self, method: str, url: str | bytes, kwargs: Mapping[str, Any]) -> None:
-        self.method = method
-        self.url = url
-        self.kwargs = {
-            name: value.copy() if isinstance(value, (dict, list)) else value
-            for name, value in kwargs.items()
-        }
-
-    def update_url(self, url: str) -> None:
-        """Send to another URL; settings, limits and credentials are then that URL's."""
-        self.url = url
-
-    def update_headers(self, headers: Mapping[str, Any]) -> None:
-        """Add headers, or replace those of the same name, whatever their case."""
-        given = requests.utils.to_key_val_list(self.kwargs.get("headers") or {})
-        gone = {_lower(name) for name in headers}
-        kept = {name: value for name, value in given if _lower(name) not in gone}
-        self.kwargs["headers"] = {**kept, **headers}
-
-    def update_payload(self, data: Any = UNSET, json: Any = UNSET) -> None:
-        """Replace the body: a new ``data`` or ``json`` takes the place of either."""
-        if data is not UNSET or json is not UNSET:
-            self.kwargs.pop("data", None)
-            self.kwargs.pop("json", None)
-        if data is not UNSET:
-            self.kwargs["data"] = data
-        if json is not UNSET:
-            self.kwargs["json"] = json
-
-
-class ResponseContext:
-    """A call that was answered; ``response`` may be replaced."""
-
-    def __init__(self, request: RequestContext, response: requests.Response) -> None:
-        self.request = request
-        self.response = response
-
-
-class ErrorContext:
-    """A call that failed; a fallback is returned in place of raising ``exception``."""
-
-    def __init__(self, request: RequestContext, exception: Exception) -> None:
-        self.request = request
-        self.exception = exception
-        self.fallback_response: Any = None
-
-    def set_fallback_response(self, response: Any) -> None:
-        """Return ``response`` from the call; one that is falsy, such as a 404, counts."""
-        self.fallback_response = response
 
 
 class Hook(Protocol):
@@ -121,13 +65,7 @@ class Hooks:
 
     def register(self, kind: str, hook: Hook) -> None:
         """Register a hook by its type, or a listener by the name of its event."""
-        if not callable(hook):
-            raise ConfigurationError(
-                f"a hook ({kind}) is impossible as {type(hook).__name__}: it must be callable with "
-                "one argument.",
-                field=kind,
-                value=hook,
-            )
+        _refuse_what_cannot_be_called(kind, hook)
         with self._lock:
             self._hooks = {**self._hooks, kind: (*self._hooks.get(kind, ()), hook)}
             self._link()
@@ -157,6 +95,17 @@ class Hooks:
             self._middleware = (*self._middleware, middleware)
             self._link()
 
+    def remove_middleware(self, middleware: object) -> bool:
+        """Remove an object; return whether it was registered."""
+        with self._lock:
+            kept = list(self._middleware)
+            if middleware not in kept:
+                return False
+            kept.remove(middleware)
+            self._middleware = tuple(kept)
+            self._link()
+            return True
+
     def names(self) -> dict[str, list[str]]:
         """Return the names of the hooks by type, in the order in which they are called."""
         chains = self._chains
@@ -176,36 +125,56 @@ class Hooks:
         send: Callable[[str, Any, dict[str, Any]], requests.Response],
         method: str,
         url: str | bytes,
-        kwargs: Mapping[str, Any],
+        arguments: Mapping[str, Any],
     ) -> Any:
         """Make a call within its hooks."""
+        request = RequestContext(method, url, given_of(arguments))
+        try:
+            return self._around(send, request)
+        except Exception as error:  # a hook's own may hold a URL, as raise_for_status says it
+            redact_error(error, as_text(url), as_text(request.url))
+            raise
+
+    def _around(
+        self,
+        send: Callable[[str, Any, dict[str, Any]], requests.Response],
+        request: RequestContext,
+    ) -> Any:
         chains = self._chains
-        request = RequestContext(method, url, kwargs)
         try:
             for hook in chains.get(HookType.PRE_REQUEST, ()):
                 self._run(hook, request)
-            response = send(request.method, request.url, request.kwargs)
+            response = send(request.method, request.url, _arguments_of(request))
         except Exception as error:
-            failed = ErrorContext(request, error)
-            try:
-                for hook in chains.get(HookType.ERROR_HANDLER, ()):
-                    self._run(hook, failed)
-                if failed.fallback_response is not None:
-                    return failed.fallback_response
-                if failed.exception is not error:
-                    raise failed.exception from error
-                raise
-            finally:
-                del failed  # its error would hold this frame in a circle
+            return self._fall_back(chains.get(HookType.ERROR_HANDLER, ()), request, error)
         answered = ResponseContext(request, response)
         try:
             for hook in chains.get(HookType.POST_RESPONSE, ()):
                 self._run(hook, answered)
         except BaseException:
-            if isinstance(response, requests.Response):
-                response.close()  # nobody will read it
+            _close(response)
+            _close(answered.response)
             raise
         return answered.response
+
+    def _fall_back(self, hooks: tuple[Hook, ...], request: RequestContext, error: Exception) -> Any:
+        failed = ErrorContext(request, error)
+        try:
+            for hook in hooks:
+                self._run(hook, failed)
+            if failed.fallback_response is not None:
+                return failed.fallback_response
+            other = failed.exception
+            if other is error or not isinstance(other, BaseException):
+                raise error
+            if other.__cause__ is None:
+                raise other from error
+            raise other
+        except BaseException:
+            _close(failed.fallback_response)
+            raise
+        finally:
+            del failed, error  # they would hold this frame in a circle
 
     def _run(self, hook: Hook, context: object, vetoes: bool = True) -> None:
         try:
@@ -228,25 +197,56 @@ class Hooks:
         self.around_calls = not self._chains.keys().isdisjoint(HookType)
 
 
-def hook_type_of(kind: object) -> HookType:
-    """Read a hook's type from itself or from its value; raises `ConfigurationError`."""
+def hook_kind_of(kind: object) -> str:
+    """Read what a hook is registered for; raises `ConfigurationError`."""
+    if kind in EVENTS:
+        return str(kind)
     try:
         return HookType(kind)
     except ValueError:
-        choices = ", ".join(f"HookType.{each.name}" for each in HookType)
+        choices = ", ".join([f"HookType.{each.name}" for each in HookType] + list(EVENTS))
         raise ConfigurationError(
             f"hook type {kind!r} is unknown: choose from {choices}.", field="hook_type", value=kind
         ) from None
 
 
+def _refuse_what_cannot_be_called(kind: str, hook: object) -> None:
+    what = type(hook).__name__
+    if callable(hook):
+        call = hook if inspect.isroutine(hook) else type(hook).__call__
+        while isinstance(hook, functools.partial):
+            call = hook = hook.func
+        if not inspect.iscoroutinefunction(call):
+            return
+        what = "a coroutine function, which nobody would await"
+    raise ConfigurationError(
+        f"a hook ({HookType(kind).value if kind in set(HookType) else kind}) is impossible as "
+        f"{what}: it must be callable with one argument.",
+        field=str(kind),
+        value=hook,
+    )
+
+
+def _arguments_of(request: RequestContext) -> dict[str, Any]:
+    """Return all arguments of the request that the hooks have left."""
+    for name in request.kwargs:
+        if (why := why_unknown(name)) is not None:
+            raise ConfigurationError(f"kwargs that a hook has left: {why}.", field=str(name))
+    return {**ARGUMENTS, **request.kwargs}
+
+
+def _close(response: object) -> None:
+    if isinstance(response, requests.Response):  # nobody will read it
+        response.close()
+
+
 def _name_of(hook: object) -> str:
     while isinstance(hook, functools.partial):
         hook = hook.func
-    name = str(getattr(hook, "__name__", type(hook).__name__))
-    if name in _METHODS.values():
-        return f"{type(getattr(hook, '__self__', None)).__name__}.{name}"
+    try:
+        name = str(getattr(hook, "__name__", type(hook).__name__))
+        if name in _METHODS.values():
+            return f"{type(getattr(hook, '__self__', None)).__name__}.{name}"
+    except Exception:  # a hook's own __getattr__
+        return type(hook).__name__
     return name
-
-
-def _lower(name: object) -> str:
-    return name.decode("latin-1").lower() if isinstance(name, bytes) else str(name).lower()

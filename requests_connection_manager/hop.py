@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import ssl
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,10 +10,8 @@ import requests
 from requests.utils import rewind_body
 
 from .call import Call, Sent, Ticket, count_of, told
-from .events import AttemptMade, RetryPlanned
 from .exceptions import MaxRetriesExceeded
 from .failures import failure_of_status, in_short, is_failing_error, never_left
-from .log import logger
 from .lookup import Endpoint
 from .policies.retry import Stop
 from .redaction import public_url
@@ -75,10 +72,10 @@ class Hop:
         self.call.log.append(sent)
         failed = isinstance(answer, Exception)
         self.endpoint.tally.attempt(len(self.log) > 1, None if failed else elapsed)
-        hooks = self.call.table.hooks
-        if hooks.hears(AttemptMade.name):
+        ledger = self.call.table.ledger
+        if ledger.hears_attempts:
             try:
-                hooks.tell(AttemptMade(*self._names, sent.told()))
+                ledger.attempt_made(self.endpoint.name, self.request, sent.told())
             except BaseException:
                 if isinstance(answer, requests.Response):
                     answer.close()  # nobody will read it
@@ -86,17 +83,13 @@ class Hop:
 
     def tell_of_retry(self, delay: float) -> None:
         """Tell that after the last attempt there will be another."""
-        if logger.isEnabledFor(logging.INFO):
-            answer = self.log[-1].answer
-            last = in_short(answer) if isinstance(answer, Exception) else answer.status_code
-            logger.info("%s: %s %s: again in %.3g s after %s", *self._names, delay, last)
-        hooks = self.call.table.hooks
-        if hooks.hears(RetryPlanned.name):
-            hooks.tell(RetryPlanned(*self._names, self.log[-1].told(), delay))
+        told = self.log[-1].told()
+        self.call.table.ledger.retry_planned(self.endpoint.name, self.request, told, delay)
 
-    @property
-    def _names(self) -> tuple[str, str, str]:
-        return self.endpoint.name, self.method, public_url(self.url)
+    def let_go_of_errors(self) -> None:
+        """Forget the attempts: an error that is raised would hold itself, by its frames."""
+        self.log = []
+        self.failure = None
 
     def objection(self, answer: Answer) -> Stop | None:
         """Say why a retry that the policy wants cannot be made."""

@@ -6,22 +6,25 @@ what is set; pooled ones that were made otherwise are not used for it.
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .arguments import UNSET
 from .endpoints import Endpoints
 from .exceptions import ConfigurationError
-from .hooks import UNSET
 from .session import ManagedSession
 from .settings import SCHEMES, Layer, Settings
 
 _CREDENTIALS = (*SCHEMES, "api_key_header", "api_key_query")
 _FIELDS = {
-    "api_key": {"api_key": "api_key", "header_name": "api_key_header"},
-    "bearer": {"token": "bearer_token"},
-    "oauth2": {"token": "oauth2_token"},
-    "basic": {"username": "basic_auth", "password": "basic_auth"},
+    "api_key": ("api_key", "header_name"),
+    "bearer": ("token",),
+    "oauth2": ("token",),
+    "basic": ("username", "password"),
 }
-"""What `set_endpoint_auth` takes for each type, and the setting that it goes to."""
+"""What `set_endpoint_auth` takes for each type."""
+_OPTIONAL = "header_name"
 
 
 class _Default:
@@ -46,6 +49,8 @@ class LiveSettings:
     timeout = _Default("The default ``timeout``, in seconds.")
     rate_limit_requests = _Default("Attempts allowed in ``rate_limit_period``; None: no limit.")
     rate_limit_period = _Default("The default period of the limit, in seconds.")
+    verify = _Default("The default ``verify``.")
+    cert = _Default("The default ``cert``.")
     ssl_context = _Default("The default ``ssl_context``.")
     api_key = _Default("The key for all URLs.")
     api_key_header = _Default("The header that the key is sent in.")
@@ -65,37 +70,34 @@ class LiveSettings:
         """The default time between two reads, in seconds; None: no limit."""
         return self._endpoints.defaults.timeouts[1]
 
-    @property
-    def verify(self) -> Any:
-        """The default ``verify``."""
-        return self.session.verify
-
-    @property
-    def cert(self) -> Any:
-        """The default ``cert``."""
-        return self.session.cert
-
-    def set_api_key(self, key: str, header_name: str = "X-API-Key") -> None:
-        """Send a key in a header to all URLs without credentials of their own.
+    def set_api_key(
+        self, key: str, header_name: str = "X-API-Key", *, query_name: str | None = None
+    ) -> None:
+        """Send a key to all URLs without credentials of their own: in a header, or in the query.
 
         It takes the place of any other scheme, as each of these setters does.
         """
-        self._set_credentials(None, {"api_key": key, "api_key_header": header_name})
+        self._set_credentials(
+            {"api_key": key, "api_key_header": header_name, "api_key_query": query_name}
+        )
 
     def set_bearer_token(self, token: str) -> None:
         """Send a token (RFC 6750) to all URLs without credentials of their own."""
-        self._set_credentials(None, {"bearer_token": token})
+        self._set_credentials({"bearer_token": token})
 
     def set_oauth2_token(self, token: str) -> None:
         """Send an access token to all URLs without credentials of their own.
 
         One that is fetched and renewed by itself: ``auth=OAuth2ClientCredentials(...)``.
         """
-        self._set_credentials(None, {"oauth2_token": token})
+        self._set_credentials({"oauth2_token": token})
 
     def set_basic_auth(self, user: str, password: str) -> None:
         """Send a user and a password (RFC 7617) to all URLs without credentials of their own."""
-        self._set_credentials(None, {"basic_auth": (user, password)})
+        self._set_credentials({"basic_auth": (user, password)})
+
+    def _set_credentials(self, changes: Layer) -> None:
+        self._endpoints.change_defaults(changes, gone=_CREDENTIALS)
 
     def set_endpoint_auth(self, pattern: str, auth_type: str, **fields: str) -> None:
         """Give the URLs of a pattern credentials of their own.
@@ -104,36 +106,29 @@ class LiveSettings:
         ``bearer`` and ``oauth2`` take ``token``; ``basic`` takes ``username`` and ``password``.
         Raises `ConfigurationError`, a ValueError, for another type, a missing or an unknown field.
         """
-        known = _FIELDS.get(auth_type)
-        if known is None:
+        known = _FIELDS.get(auth_type) if isinstance(auth_type, str) else None
+        if known is None:  # not shown: it may be the token, in the wrong place
             raise ConfigurationError(
-                f"auth_type={auth_type!r} is unknown: choose from {', '.join(_FIELDS)}.",
-                field="auth_type",
-                value=auth_type,
+                f"auth_type is unknown: choose from {', '.join(_FIELDS)}.", field="auth_type"
             )
-        for name in known.keys() - {"header_name"}:
-            if fields.get(name) is None:
-                raise ConfigurationError(
-                    f"{name} is missing: {auth_type!r} takes {' and '.join(known)}.", field=name
-                )
+        takes = f"{auth_type!r} takes {' and '.join(known)}."
+        for name in known:
+            if fields.get(name) is None and name != _OPTIONAL:
+                raise ConfigurationError(f"{name} is missing: {takes}", field=name)
         for name in fields:
             if name not in known:
-                raise ConfigurationError(
-                    f"{name!r} is unknown: {auth_type!r} takes {' and '.join(known)}.", field=name
-                )
-        changes: Layer = {known[name]: value for name, value in fields.items() if value is not None}
-        if auth_type == "basic":
-            changes = {"basic_auth": (fields["username"], fields["password"])}
-        if auth_type == "api_key":
-            changes.setdefault("api_key_header", Settings.api_key_header)
-        self._set_credentials(pattern, changes)
+                raise ConfigurationError(f"{name!r} is unknown: {takes}", field=name)
+        self._endpoints.change(pattern, _settings_of(auth_type, fields), gone=_CREDENTIALS)
 
     def clear_auth(self, pattern: str | None = None) -> None:
         """Drop the credentials of a pattern, or, without one, those for all URLs.
 
         A pattern whose own are dropped gets those for all URLs; an unknown one is no error.
         """
-        self._endpoints.change(pattern, {}, gone=_CREDENTIALS, add=False)
+        if pattern is None:
+            self._endpoints.change_defaults({}, gone=_CREDENTIALS)
+        else:
+            self._endpoints.change(pattern, {}, gone=_CREDENTIALS, add=False)
 
     def set_ssl_verification(self, verify: bool | str, pattern: str | None = None) -> None:
         """Check the server's certificate: True, False, or the path of a CA bundle.
@@ -151,12 +146,12 @@ class LiveSettings:
         """
         self._set_tls(pattern, {"cert": cert})
 
-    def set_ssl_context(self, ssl_context: Any, pattern: str | None = None) -> None:
+    def set_ssl_context(
+        self, ssl_context: ssl.SSLContext | None, pattern: str | None = None
+    ) -> None:
         """Use a context, with its own trust and certificate, in the place of verify and cert."""
-        changes: Layer = {"ssl_context": ssl_context}
-        if ssl_context is not None:
-            changes |= {"verify": True, "cert": None}
-        self._set_tls(pattern, changes)
+        gone = () if ssl_context is None else ("verify", "cert")
+        self._set_tls(pattern, {"ssl_context": ssl_context}, gone)
 
     def set_timeouts(
         self, connect_timeout: Any = UNSET, read_timeout: Any = UNSET, pattern: str | None = None
@@ -166,15 +161,23 @@ class LiveSettings:
         What is left out stays; None: as ``timeout`` says.
         """
         both = {"connect_timeout": connect_timeout, "read_timeout": read_timeout}
-        given = {name: seconds for name, seconds in both.items() if seconds is not UNSET}
-        self._endpoints.change(pattern, given)
+        self._change(pattern, {name: it for name, it in both.items() if it is not UNSET})
 
-    def _set_credentials(self, pattern: str | None, changes: Layer) -> None:
-        self._endpoints.change(pattern, changes, gone=_CREDENTIALS)
+    def _set_tls(self, pattern: str | None, changes: Layer, gone: Iterable[str] = ()) -> None:
+        self._change(pattern, changes, gone)
+        self.session.drop_pools()  # a file may have new contents under its old name
 
-    def _set_tls(self, pattern: str | None, changes: Layer) -> None:
-        self._endpoints.change(pattern, changes)
+    def _change(self, pattern: str | None, changes: Layer, gone: Iterable[str] = ()) -> None:
         if pattern is None:
-            # after the table, so that there is no moment with a context's trust gone and no other
-            for name in changes.keys() & {"verify", "cert"}:
-                setattr(self.session, name, changes[name])
+            self._endpoints.change_defaults(changes, gone)
+        else:
+            self._endpoints.change(pattern, changes, gone)
+
+
+def _settings_of(auth_type: str, fields: Mapping[str, str]) -> Layer:
+    if auth_type == "basic":
+        return {"basic_auth": (fields["username"], fields["password"])}
+    if auth_type == "api_key":
+        header_name = fields.get("header_name") or Settings.api_key_header
+        return {"api_key": fields["api_key"], "api_key_header": header_name}
+    return {f"{auth_type}_token": fields["token"]}

@@ -6,6 +6,7 @@ A body is never read for it, nor is a header or a query shown.
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 
 from .redaction import public_url, redact_text
@@ -14,10 +15,22 @@ logger = logging.getLogger("requests_connection_manager")
 logger.addHandler(logging.NullHandler())
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+def on_one_line(text: str) -> str:
+    """Return ``text`` without what could pass for a line of its own."""
+    return _CONTROL.sub(" ", text)
+
+
 def in_words(error: BaseException) -> str:
     """Say what an error is, in one line and without credentials."""
-    text = " ".join(redact_text(str(error)).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    name = type(error).__name__
+    try:
+        text = on_one_line(redact_text(str(error))).strip()
+    except Exception:  # its own __str__
+        return name
+    return f"{name}: {text}" if text else name
 
 
 def call_ended(method: str, url: str, outcome: object, attempts: int, seconds: float) -> None:
@@ -27,7 +40,8 @@ def call_ended(method: str, url: str, outcome: object, attempts: int, seconds: f
     else:
         result = str(getattr(outcome, "status_code", outcome))
     counted = f"{attempts} attempt{'' if attempts == 1 else 's'}"
-    logger.debug("%s %s: %s, %s, %.3f s", method, public_url(url), result, counted, seconds)
+    what = on_one_line(f"{method} {public_url(url)}")
+    logger.debug("%s: %s, %s, %.3f s", what, result, counted, seconds)
 
 
 def callback_failed(name: str, error: BaseException) -> None:

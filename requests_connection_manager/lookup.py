@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 import requests
 
-from .auth import Credential, credential_of, scheme_of
-from .hooks import Hooks
+from .auth import Credential, credential_of
+from .ledger import Ledger
 from .patterns import Origin, Pattern, parse_origin, split_url
 from .policies.circuit_breaker import Breaker
 from .policies.rate_limit import RateLimiter
 from .policies.retry import RetryPolicy
 from .scopes import Kept, Key
-from .settings import DEFAULTS, Layer, Settings, Timeouts, displaced_by
+from .settings import DEFAULTS, Layer, Settings, Timeouts, displaced_by, refuse_two_kinds_of_trust
 from .stats import Tally
 
 LIMIT_SETTINGS = frozenset({"rate_limit_requests", "rate_limit_period", "rate_limit_scope"})
@@ -50,6 +50,8 @@ class Merged:
     longest_wait: float
     """Seconds that a call may wait for a permit; infinite: as long as its deadline allows."""
     credential: Credential | None
+    key_header: str
+    """The header of an API key, which holds a credential, whoever brings it."""
 
 
 @dataclass(frozen=True)
@@ -68,20 +70,18 @@ class Endpoint:
     def settings(self) -> Settings:
         return self.merged.settings
 
-    def tls(self, session: requests.Session) -> tuple[Any, Any]:
-        """Return verify and cert: a pattern's, or what the session has for all URLs."""
-        settings, sources = self.merged.settings, self.merged.sources
+    @property
+    def tls(self) -> tuple[Any, Any]:
+        """verify and cert, as requests takes them; an ``ssl_context`` has both."""
+        settings = self.merged.settings
         if settings.ssl_context is not None:
-            return True, None  # it has both
-        return (
-            settings.verify if "verify" in sources else session.verify,
-            settings.cert if "cert" in sources else session.cert,
-        )
+            return True, None
+        return settings.verify, settings.cert
 
     def credential(self, session: requests.Session) -> Credential | None:
         """Return a pattern's credential, or the manager's where the session has none itself."""
         credential = self.merged.credential
-        if credential is None or scheme_of(self.settings) in self.merged.sources:
+        if credential is None or credential.scheme in self.merged.sources:
             return credential
         has_its_own = session.auth is not None or credential.is_brought_by(session.headers)
         return None if has_its_own else credential
@@ -119,8 +119,8 @@ class EndpointTable:
         self._merged: dict[tuple[Pattern, ...], Merged] = {}
 
     @property
-    def hooks(self) -> Hooks:
-        return self._kept.hooks
+    def ledger(self) -> Ledger:
+        return self._kept.ledger
 
     def resolve(self, url: str) -> Endpoint:
         """Return what holds for a URL. Raises what requests raises for one that it cannot send."""
@@ -154,7 +154,7 @@ class EndpointTable:
             merged=merged,
             limiter=self._limiter(origin, rules, merged.settings),
             breaker=breaker,
-            tally=self._kept.tally(scope, origin, breaker),
+            tally=self._kept.tally(scope, origin, breaker, listed=not self.displaced),
         )
 
     def _merge(self, rules: tuple[Rule, ...]) -> Merged:
@@ -170,6 +170,7 @@ class EndpointTable:
                 layer[name] = rule.layer.get(name, DEFAULTS[name])
                 sources[name] = rule.text
         settings = Settings(**layer)
+        refuse_two_kinds_of_trust(layer, sources)
         connect, read = settings.timeouts
         wait = settings.rate_limit_max_wait
         merged = Merged(
@@ -179,6 +180,7 @@ class EndpointTable:
             timeout=connect if connect == read else (connect, read),
             longest_wait=math.inf if wait is None else wait,
             credential=credential_of(settings),
+            key_header=settings.api_key_header,
         )
         return self._merged.setdefault(patterns, merged)
 
@@ -212,7 +214,7 @@ class EndpointTable:
         return self._kept.breakers.get(
             _breaker_key(origin, rules, settings),
             lambda: Breaker(
-                scope, threshold, recovery, trials, tell=self._kept.breaker_has_changed
+                scope, threshold, recovery, trials, tell=self._kept.ledger.breaker_changed
             ),
             listed=not self.displaced,
         )

@@ -12,10 +12,11 @@ from requests import Response
 
 from . import batch
 from .batch import BatchItem, BatchResult, Callback, ProgressListener
+from .contexts import ErrorContext, RequestContext, ResponseContext
 from .endpoints import Endpoints
 from .events import AttemptMade, BreakerChanged, Event, RetryPlanned, Throttled
 from .explanation import Explanation, explain
-from .hooks import ErrorContext, Hooks, HookType, RequestContext, ResponseContext, hook_type_of
+from .hooks import Hooks, HookType, hook_kind_of
 from .live_settings import LiveSettings
 from .patterns import as_text
 from .policies.circuit_breaker import Circuit, WorstCircuit
@@ -181,6 +182,8 @@ class ConnectionManager(Verbs, LiveSettings):
     def register_pre_request_hook(self, hook: Callable[[RequestContext], object]) -> None:
         """Call ``hook`` before each call; it may change method, URL and arguments.
 
+        A prepared request that is handed to ``session.send`` is past all hooks.
+
         A hook is any callable. What it raises is logged, and the call goes on; but a
         `ConnectionManagerError` is a veto, and ``hook_errors="raise"`` lets all errors through.
         """
@@ -194,9 +197,9 @@ class ConnectionManager(Verbs, LiveSettings):
         """Call ``hook`` when a call fails; it may give a response to return instead."""
         self._hooks.register(HookType.ERROR_HANDLER, hook)
 
-    def unregister_hook(self, hook_type: HookType | str, hook: Callable[..., object]) -> bool:
-        """Remove a hook; return whether it was registered."""
-        return self._hooks.unregister(hook_type_of(hook_type), hook)
+    def unregister_hook(self, kind: HookType | str, hook: Callable[..., object]) -> bool:
+        """Remove a hook, or a listener by the name of its event; return whether it was there."""
+        return self._hooks.unregister(hook_kind_of(kind), hook)
 
     def list_hooks(self) -> dict[str, list[str]]:
         """Return the names of the hooks, by type, in the order in which they are called."""
@@ -209,6 +212,10 @@ class ConnectionManager(Verbs, LiveSettings):
         ``on_retry``, ``on_throttle`` and ``on_breaker_change`` listen to events.
         """
         self._hooks.add_middleware(middleware)
+
+    def remove_middleware(self, middleware: object) -> bool:
+        """Remove an object that was added; return whether it was there."""
+        return self._hooks.remove_middleware(middleware)
 
     def on_attempt(self, listener: Listener) -> Listener:
         """Call ``listener`` with an `AttemptMade` after each attempt; usable as a decorator."""

@@ -16,7 +16,7 @@ from urllib3.exceptions import LocationParseError
 from urllib3.util import Url, parse_url
 
 from .exceptions import ConfigurationError
-from .redaction import public_url
+from .redaction import public_url, redact_text
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -152,5 +152,5 @@ def _unreadable(text: object) -> ConfigurationError:
         "a port and a path, such as 'api.example.com', '*.example.com', 'api.example.com:8443' "
         "or 'https://api.example.com/v1'.",
         field="endpoint_configs",
-        value=text,
+        value=redact_text(text) if isinstance(text, str) else text,
     )

@@ -28,7 +28,7 @@ def in_ring(
         return response
     except Exception as error:
         outcome = error
-        redact_error(error, url)
+        redact_error(error, url, handled=call.handled)
         call.settle_by_error(error)
         if is_failing_error(error) and call.deadline is not None and call.deadline.expired:
             outcome = call.too_late(url, "the time ran out in a redirect")
@@ -47,4 +47,5 @@ def in_ring(
         if logger.isEnabledFor(logging.DEBUG):
             attempts = len(call.log) or call.hops
             call_ended(str(method), url, outcome, attempts, time.monotonic() - started)
+        call.log, call.handled = [], None
         outcome = None  # an error would hold this frame, and all that it holds, in a circle

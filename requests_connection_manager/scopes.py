@@ -5,15 +5,13 @@ They outlive the tables of endpoints, so that a change of the endpoints leaves t
 
 from __future__ import annotations
 
-import logging
 import threading
 import weakref
 from collections.abc import Callable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from .events import BreakerChanged
 from .hooks import Hooks
-from .log import logger
+from .ledger import Ledger
 from .patterns import Origin, Pattern
 from .policies.circuit_breaker import Breaker
 from .policies.rate_limit import RateLimiter
@@ -101,17 +99,23 @@ class Kept:
 
     def __init__(self, hooks: Hooks) -> None:
         self.hooks = hooks
+        self.ledger = Ledger(hooks)
         self.limiters: Scopes[RateLimiter] = Scopes()
         self.breakers: Scopes[Breaker] = Scopes()
         self._lock = threading.Lock()
         self._counted: dict[str, Counted] = {}
 
-    def tally(self, scope: str, origin: Origin, breaker: Breaker | None) -> Tally:
-        """Return where a scope is counted; the first to ask makes it."""
+    def tally(self, scope: str, origin: Origin, breaker: Breaker | None, listed: bool) -> Tally:
+        """Return where a scope is counted; the first to ask makes it.
+
+        Who is not ``listed`` belongs to the past, and has no say in what the scope stands for.
+        """
         with self._lock:
             known = self._counted.get(scope)
             if known is None and len(self._counted) >= MOST_COUNTED:
                 return self._counted.setdefault(OTHERS, Counted(Tally(), None, None)).tally
+            if known is not None and not listed:
+                return known.tally
             tally = known.tally if known is not None else Tally()
             self._counted[scope] = Counted(tally, origin, breaker)
             return tally
@@ -119,10 +123,3 @@ class Kept:
     def counted(self) -> dict[str, Counted]:
         with self._lock:
             return dict(self._counted)
-
-    def breaker_has_changed(self, change: BreakerChanged) -> None:
-        """Tell of it; the call that changed the state is not to suffer from who listens."""
-        level = logging.WARNING if change.new_state == "open" else logging.INFO
-        because = f" after {change.last_error}" if change.last_error is not None else ""
-        logger.log(level, "circuit of %s is %s%s", change.endpoint, change.new_state, because)
-        self.hooks.tell(change, vetoes=False)

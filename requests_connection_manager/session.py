@@ -7,27 +7,21 @@ here, and its ticket handed down to the adapter.
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from typing import Any
 
 import requests
 from requests.exceptions import InvalidSchema
 
 from .adapter import ManagedAdapter
+from .arguments import UNSET
 from .attempt import with_its_own_time
-from .auth import (
-    carried_by,
-    hand_on,
-    is_other_host,
-    leave_behind,
-    note_credentials,
-    with_its_query_key,
-)
 from .call import Call, current_call
+from .carried import Carried, OriginBoundSession, carry, note_what_auth_added, with_its_query_key
 from .endpoints import Endpoints
 from .environment import RememberingSession
-from .exceptions import ConfigurationError, ConnectionManagerError, ManagerClosed
-from .hooks import UNSET
+from .exceptions import ConnectionManagerError, ManagerClosed
+from .lookup import Endpoint
 from .patterns import as_text
 from .policies.deadline import Deadline
 from .redaction import redact_error
@@ -36,24 +30,15 @@ from .settings import ManagerSettings
 
 _PER_HOP = ("timeout", "verify", "cert")
 """The arguments that each hop has from its own URL, unless the caller gave them."""
-_ARGUMENTS: dict[str, Any] = {
-    **dict.fromkeys(("params", "data", "headers", "cookies", "files", "auth"), None),
-    "timeout": UNSET,
-    "allow_redirects": True,
-    **dict.fromkeys(("proxies", "hooks", "stream", "verify", "cert", "json"), None),
-}
-"""Those of a request beside method and URL, as they are where nobody gives them."""
 
 
-class ManagedSession(RememberingSession):
+class ManagedSession(RememberingSession, OriginBoundSession):
     """A ``requests.Session`` whose every request goes through the policies of its URL."""
 
     def __init__(self, settings: ManagerSettings, endpoints: Endpoints) -> None:
-        super().__init__()
         self._endpoints = endpoints
+        super().__init__()
         self._shut = False
-        self.verify = settings.verify
-        self.cert = settings.cert
         adapter = ManagedAdapter(
             endpoints, settings.pool_connections, settings.pool_maxsize, settings.pool_block
         )
@@ -99,22 +84,8 @@ class ManagedSession(RememberingSession):
         around = self._endpoints.hooks
         if not around.around_calls:
             return self._request(method, url, arguments)
-        given = {name: it for name, it in arguments.items() if it is not _ARGUMENTS[name]}
-        response: requests.Response = around.around(self._request_as_left, method, url, given)
+        response: requests.Response = around.around(self._request, method, url, arguments)
         return response
-
-    def _request_as_left(
-        self, method: str, url: str | bytes, kwargs: Mapping[str, Any]
-    ) -> requests.Response:
-        """Send what the hooks have left."""
-        for name in kwargs:
-            if name not in _ARGUMENTS:
-                raise ConfigurationError(
-                    f"a hook has set kwargs[{name!r}], which is not an argument of a request: "
-                    f"choose from {', '.join(_ARGUMENTS)}.",
-                    field=str(name),
-                )
-        return self._request(method, url, {**_ARGUMENTS, **kwargs})
 
     def _request(
         self, method: str, url: str | bytes, arguments: dict[str, Any]
@@ -132,14 +103,14 @@ class ManagedSession(RememberingSession):
         given_headers = arguments["headers"]
         if "timeout" not in call.given:
             arguments["timeout"] = endpoint.merged.timeout
-        verify, cert = endpoint.tls(self)
+        verify, cert = endpoint.tls
         if arguments["verify"] is None:
             arguments["verify"] = verify
         if arguments["cert"] is None:
             arguments["cert"] = cert
         credential = endpoint.credential(self)
         if credential is not None:
-            headers, auth = credential.fill_in(text, given_headers, arguments["auth"])
+            headers, auth = credential.fill_in(text, given_headers, arguments["auth"], self)
             arguments["headers"], arguments["auth"] = headers, auth
         forward = super().request
 
@@ -204,10 +175,11 @@ class ManagedSession(RememberingSession):
         """
         call = self._under_way()
         if call is None or call.preparing or call.hops:
-            return self._prepare(self._with_credentials(request))
+            return self._prepare_anew(request)
+        assert call.endpoint is not None
         call.preparing += 1
         try:
-            call.prepared = self._prepare(request)
+            call.prepared = self._prepare(request, call.endpoint)
         except Exception:
             call.unprepared = True
             raise
@@ -215,19 +187,25 @@ class ManagedSession(RememberingSession):
             call.preparing -= 1
         return call.prepared
 
-    def _prepare(self, request: requests.Request) -> requests.PreparedRequest:
-        prepared = super().prepare_request(request)
-        note_credentials(prepared, request, self)
-        return prepared
-
-    def _with_credentials(self, request: requests.Request) -> requests.Request:
+    def _prepare_anew(self, request: requests.Request) -> requests.PreparedRequest:
         url = as_text(request.url)
-        credential = self._endpoints.table.resolve(url).credential(self)
-        if credential is None:
-            return request
-        completed = copy.copy(request)
-        completed.headers, completed.auth = credential.fill_in(url, request.headers, request.auth)
-        return completed
+        endpoint = self._endpoints.table.resolve(url)
+        credential = endpoint.credential(self)
+        if credential is not None:
+            headers, auth = credential.fill_in(url, request.headers, request.auth, self)
+            request = copy.copy(request)  # what was passed in stays as it is
+            request.headers, request.auth = headers, auth
+        return self._prepare(request, endpoint)
+
+    def _prepare(self, request: requests.Request, endpoint: Endpoint) -> requests.PreparedRequest:
+        prepared = super().prepare_request(request)
+        note_what_auth_added(prepared, request, self)
+        credential, key_header = endpoint.merged.credential, endpoint.merged.key_header
+        if credential is not None and request.auth is credential.auth:
+            carry(prepared, Carried(is_ours=True))
+        if key_header in prepared.headers:  # whoever brought it
+            carry(prepared, Carried(headers=frozenset({key_header.lower()})))
+        return prepared
 
     def resolve_redirects(
         self, resp: requests.Response, req: requests.PreparedRequest, *args: Any, **kwargs: Any
@@ -238,7 +216,6 @@ class ManagedSession(RememberingSession):
         if call is None:
             yield from redirects
             return
-        call.carried = carried_by(req)
         response = resp
         while True:
             call.settle_by_answer(response)
@@ -251,38 +228,48 @@ class ManagedSession(RememberingSession):
                 call.redirecting = False
             yield response
 
-    def should_strip_auth(self, old_url: str, new_url: str) -> bool:
-        """Say whether a redirect crosses an origin, as requests does, or is to another host."""
-        return super().should_strip_auth(old_url, new_url) or is_other_host(old_url, new_url)
-
-    def rebuild_auth(
-        self, prepared_request: requests.PreparedRequest, response: requests.Response
-    ) -> None:
-        """Leave credentials behind where a redirect crosses an origin: all, not one header."""
-        call = self._under_way()
-        before = response.request
-        carried = call.carried if call is not None else carried_by(before)
-        if self.should_strip_auth(before.url or "", prepared_request.url or ""):
-            leave_behind(carried, prepared_request, self)
-            carried = None
-        else:
-            carried = hand_on(carried, prepared_request)
-        if call is not None:
-            call.carried = carried
-        super().rebuild_auth(prepared_request, response)
-
     def merge_environment_settings(
         self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
     ) -> dict[str, Any]:
         """Do what requests does; where nothing is said of ``verify``, the endpoint says it."""
         if verify is None:  # asked by code that prepares and sends by itself
             endpoint = self._endpoints.table.resolve(url)
-            verify, own_cert = endpoint.tls(self)
+            verify, own_cert = endpoint.tls
             cert = own_cert if cert is None else cert
             if endpoint.settings.ssl_context is not None:  # the bundle is not for this context
                 merged = super().merge_environment_settings(url, proxies, stream, verify, cert)
                 return merged | {"verify": verify, "cert": cert}
         return super().merge_environment_settings(url, proxies, stream, verify, cert)
+
+    # What a session has of these are the manager's settings, and they are kept once.
+    @property
+    def verify(self) -> Any:  # a plain attribute in requests
+        """The default ``verify``; assigning to it is `set_ssl_verification`."""
+        return self._endpoints.defaults.verify
+
+    @verify.setter
+    def verify(self, verify: Any) -> None:
+        self._set_tls({"verify": verify})
+
+    @property
+    def cert(self) -> Any:  # a plain attribute in requests
+        """The default ``cert``; assigning to it is `set_client_certificate`."""
+        return self._endpoints.defaults.cert
+
+    @cert.setter
+    def cert(self, cert: Any) -> None:
+        self._set_tls({"cert": cert})
+
+    def _set_tls(self, changes: dict[str, Any]) -> None:
+        if "adapters" in vars(self):  # else it is requests' own constructor, that clears the table
+            self._endpoints.change_defaults(changes)
+            self.drop_pools()
+
+    def drop_pools(self) -> None:
+        """Make new connections from now on; those in use serve their requests to the end."""
+        for adapter in self.adapters.values():
+            if isinstance(adapter, ManagedAdapter):
+                adapter.drop_pools()
 
     def shut(self) -> None:
         """Close the pools, and refuse whatever comes after."""
@@ -330,7 +317,7 @@ class ManagedSession(RememberingSession):
         try:
             endpoint = table.resolve(url)
         except Exception as error:
-            redact_error(error, url)
+            redact_error(error, url, handled=None)
             raise
         parent = current_call.get()
         deadline = Deadline.within(

@@ -15,7 +15,7 @@ from urllib3.util.retry import Retry
 
 from . import checks as check
 from .exceptions import ConfigurationError
-from .redaction import redact_sensitive_data
+from .redaction import REDACTED, is_sensitive_field
 
 if TYPE_CHECKING:
     import ssl
@@ -249,14 +249,15 @@ def endpoint_layer(pattern: str, config: object) -> Layer:
 def displaced_by(layer: Layer) -> tuple[str, ...]:
     """Return the settings of less specific layers that a layer does away with, unnamed.
 
-    An ``ssl_context`` has its own trust and certificate. Another trust or certificate cannot be
-    loaded into it, or everybody who uses it would have them. And a request gets one credential:
-    who has its own does not get that of the less specific, too.
+    An ``ssl_context`` has its own trust and certificate. Another trust cannot be loaded into it, or
+    everybody who uses it would have it; a certificate neither, but that alone does not say whom to
+    trust instead. And a request gets one credential: who has its own does not get that of the less
+    specific, too.
     """
     gone: list[str] = []
     if layer.get("ssl_context") is not None:
         gone += ["verify", "cert"]
-    elif layer.get("verify", True) is not True or layer.get("cert") is not None:
+    elif layer.get("verify", True) is not True:
         gone += ["ssl_context"]
     if any(layer.get(name) is not None for name in SCHEMES):
         gone += SCHEMES
@@ -270,31 +271,35 @@ def _checked(given: Mapping[str, Any], checks: Mapping[str, Check], what: str) -
         if name not in checks:
             raise _unknown(name, value, checks, what)
     layer = {name: checks[name](name, value) for name, value in given.items()}
-    _refuse_two_kinds_of_trust(layer)
+    refuse_two_kinds_of_trust(layer)
     return layer
 
 
-def _refuse_two_kinds_of_trust(layer: Layer) -> None:
+def refuse_two_kinds_of_trust(layer: Layer, sources: Mapping[str, str] | None = None) -> None:
+    """Raise `ConfigurationError` for another trust, or a certificate, beside an ``ssl_context``."""
     if layer.get("ssl_context") is None:
         return
     for name in ("verify", "cert"):
         if layer.get(name) not in (None, True):
+            pattern = (sources or {}).get(name)
+            where = f"endpoint_configs[{pattern!r}]: " if pattern is not None else ""
             raise ConfigurationError(
-                f"{name} is impossible beside ssl_context: give the context its own trust and "
-                "certificate (load_verify_locations, load_cert_chain, verify_mode).",
+                f"{where}{name} is impossible beside ssl_context: give the context its own trust "
+                "and certificate (load_verify_locations, load_cert_chain, verify_mode).",
                 field=name,
                 value=layer[name],
             )
 
 
 def _unknown(name: object, value: object, known: Iterable[str], what: str) -> ConfigurationError:
+    near = difflib.get_close_matches(str(name), known, n=1)
     if name in _PER_MANAGER:
         hint = "it holds for the whole manager: pass it to ConnectionManager(...)"
     else:
-        near = difflib.get_close_matches(str(name), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(sorted(known))}"
-    shown = redact_sensitive_data({name: value})[name]
-    return ConfigurationError(f"{name!r} is not {what}; {hint}", field=str(name), value=shown)
+    if not near or near[0] in SECRETS or is_sensitive_field(name):
+        value = REDACTED  # what it was meant to be, nobody knows
+    return ConfigurationError(f"{name!r} is not {what}; {hint}", field=str(name), value=value)
 
 
 def _with_retry_spelt_out(layer: Layer) -> Layer:

@@ -17,7 +17,6 @@ import socket
 import ssl
 import threading
 import weakref
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import HTTPError
 
-from .auth import QueryKey, with_query_key
+from .carried import QueryKey, with_key
 from .policies.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -50,11 +49,18 @@ class OpenConnections:
         with self._lock:
             self._known.add(connection)
 
-    def by_address(self) -> Counter[Address]:
-        """Count those that are open, by host and port."""
+    def open_now(self) -> list[HTTPConnection]:
         with self._lock:
             known = list(self._known)
-        return Counter((each.host, each.port) for each in known if each.sock is not None)
+        return [connection for connection in known if connection.sock is not None]
+
+
+def address_of(connection: HTTPConnection) -> Address:
+    """Return whom a connection leads to, through a tunnel, too."""
+    tunnelled: str | None = getattr(connection, "_tunnel_host", None)  # http.client's name for it
+    if tunnelled is not None:
+        return tunnelled, connection._tunnel_port
+    return connection.host, connection.port
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ class _BoundedPool(HTTPConnectionPool):
             kwargs["body"] = _CallersBody(kwargs["body"])
         bounds = current_bounds.get()
         if bounds is not None and bounds.query_key is not None and not self._has_our_connections:
-            kwargs["url"] = with_query_key(kwargs["url"], bounds.query_key)
+            kwargs["url"] = with_key(kwargs["url"], bounds.query_key)
         if self.block and bounds is not None and bounds.deadline is not None:
             kwargs.setdefault("pool_timeout", max(0.0, bounds.deadline.left()))
         return super().urlopen(*args, **kwargs)
@@ -177,7 +183,7 @@ class _BoundedConnection(HTTPConnection):
         """Begin a request; a credential in its query is known to nobody above."""
         bounds = current_bounds.get()
         if bounds is not None and bounds.query_key is not None:
-            url = with_query_key(url, bounds.query_key)
+            url = with_key(url, bounds.query_key)
         super().putrequest(method, url, *args, **kwargs)
 
     def send(self, data: Any) -> None:

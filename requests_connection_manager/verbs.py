@@ -6,7 +6,7 @@ from typing import Any
 
 import requests
 
-from .hooks import UNSET
+from .arguments import UNSET
 from .session import ManagedSession
 
 

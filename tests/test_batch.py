@@ -33,8 +33,8 @@ IMPOSSIBLE_ITEMS = [
     (("GET", "s3cret", None), "kwargs must be a dictionary"),
     (("GET", "s3cret", [("headers", {})]), "kwargs must be a dictionary"),
     (("GET", "s3cret", {"heders": "s3cret"}), "'heders' .* did you mean 'headers'"),
-    (("GET", "s3cret", {"url": "s3cret"}), "'url' is not a keyword"),
-    (("GET", "s3cret", {7: "s3cret"}), "must be a string, not an int"),
+    (("GET", "s3cret", {"url": "s3cret"}), "'url' is not an argument"),
+    (("GET", "s3cret", {7: "s3cret"}), "must have a text for a name"),
 ]
 
 

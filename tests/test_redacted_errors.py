@@ -187,5 +187,18 @@ def test_an_error_of_the_callers_own_is_left_alone() -> None:
     own.__context__ = just_handled
     own.__cause__ = requests.ConnectionError("token=s3cr3t")
     redact_error(own, "http://h/?token=s3cr3t")
-    assert str(own) == str(just_handled) == "token=s3cr3t"
-    assert str(own.__cause__) == "token=[REDACTED]"
+    assert str(own) == str(just_handled) == str(own.__cause__) == "token=s3cr3t"
+
+
+def test_what_was_being_handled_before_is_left_alone() -> None:
+    before, error = requests.HTTPError("token=s3cr3t"), requests.ConnectionError("token=s3cr3t")
+    error.__context__ = before
+    redact_error(error, handled=before)
+    assert (str(before), str(error)) == ("token=s3cr3t", "token=[REDACTED]")
+
+
+def test_what_cannot_be_encoded_is_hidden() -> None:
+    with pytest.raises(UnicodeEncodeError) as caught:
+        "Bearer s3cr3t€".encode("latin-1")
+    redact_error(caught.value)
+    assert "s3cr3t" not in repr(caught.value) + str(caught.value) + caught.value.object

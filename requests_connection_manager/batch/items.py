@@ -5,14 +5,13 @@ The law: the text of an error tells the place of an item and the kinds of its pa
 
 from __future__ import annotations
 
-import difflib
-import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import requests
 
+from ..arguments import why_unknown
 from ..exceptions import ConfigurationError
 
 BatchItem = (
@@ -88,30 +87,15 @@ def keywords_of_tuple(index: int, item: object) -> dict[str, Any]:
     if not isinstance(kwargs, Mapping):
         raise _refused(f"request {index}: kwargs must be a dictionary, not {_a(kwargs)}")
     for name in kwargs:
-        if name not in _KEYWORDS:
-            raise _unknown(index, name)
+        if (why := why_unknown(name)) is not None:
+            raise _refused(f"request {index}: {why}")
     return {"method": method, "url": url, **kwargs}
-
-
-_KEYWORDS = frozenset(inspect.signature(requests.Session.request).parameters) - {
-    "self",
-    "method",
-    "url",
-}
 
 
 def _check_method_and_url(index: int, method: object, url: object) -> None:
     if not isinstance(method, str) or not isinstance(url, _TEXT):
         kinds = f"{_a(method)} and {_a(url)}"
         raise _refused(f"request {index}: method and url must be strings, not {kinds}")
-
-
-def _unknown(index: int, name: object) -> ConfigurationError:
-    if not isinstance(name, str):
-        return _refused(f"request {index}: a keyword in kwargs must be a string, not {_a(name)}")
-    near = difflib.get_close_matches(name, _KEYWORDS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(sorted(_KEYWORDS))}"
-    return _refused(f"request {index}: {name!r} is not a keyword of requests.request; {hint}")
 
 
 def _refused(text: str) -> ConfigurationError:

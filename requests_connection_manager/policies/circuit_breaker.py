@@ -53,6 +53,7 @@ class Breaker:
         self.scope = scope
         self._tell = tell
         self._untold: deque[BreakerChanged] = deque()
+        self._telling = False
         self.circuit = Circuit(
             fail_max=failure_threshold,
             reset_timeout=recovery_timeout,
@@ -169,16 +170,22 @@ class Breaker:
         if new == pybreaker.STATE_OPEN:
             self._opened_at = self._changed_at
         self._untold.append(BreakerChanged(self.scope, old, new, self._last_error))
+        if new == pybreaker.STATE_CLOSED:
+            self._last_error = None
 
     def _tell_of_changes(self) -> None:
         """Tell what has changed, with the lock released; what was forced from outside, too."""
         while self._untold:
-            try:
+            with self._lock:
+                if self._telling or not self._untold:
+                    return  # who is telling will tell this, too, and in its turn
+                self._telling = True
                 change = self._untold.popleft()
-            except IndexError:  # another thread was faster
-                return
-            if self._tell is not None:
-                self._tell(change)
+            try:
+                if self._tell is not None:
+                    self._tell(change)
+            finally:
+                self._telling = False
 
     def _refusal(self, left: float, endpoint: str) -> CircuitBreakerOpen:
         last = self._last_error

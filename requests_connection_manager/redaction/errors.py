@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 from requests.utils import requote_uri
 
@@ -13,6 +14,7 @@ from .urls import public_url
 from .values import redact_sensitive_data, redact_text
 
 _THEIRS = ("requests", "urllib3", "http", "ssl", "socket")
+_OURS = __name__.partition(".")[0]
 _MOST_ERRORS = 100
 _SHOWN_TEXTS = ("_message", "url", "location", "strerror", "filename", "filename2")
 _QUERY = re.compile(r"\?[^\s?=]*=\S*")
@@ -22,15 +24,16 @@ _BARE_VALUES = re.compile(  # what requests and urllib3 show without its name
 )
 
 
-def redact_error(error: BaseException, *urls: str) -> None:
+def redact_error(error: BaseException, *urls: str, handled: BaseException | None = None) -> None:
     """Take the credentials out of the texts of an error of requests, and of what it was made from.
 
     ``urls`` are those that were asked for: as they stand in a text, their query goes. An exception
-    of the caller's own class is left alone.
+    of the caller's own class is left alone, with what it was made from, and so is the one that was
+    being ``handled`` before.
     """
     found_in_texts = {pair for url in urls for pair in _spellings(url)}
     spellings = sorted(found_in_texts, key=lambda pair: -len(pair[0]))
-    met: dict[int, BaseException] = {}
+    met: dict[int, BaseException] = {} if handled is None else {id(handled): handled}
     waiting: list[tuple[BaseException | None, bool]] = [(error, False)]
     while waiting and len(met) < _MOST_ERRORS:
         found, is_part = waiting.pop()
@@ -38,8 +41,12 @@ def redact_error(error: BaseException, *urls: str) -> None:
             continue
         met[id(found)] = found
         package = type(found).__module__.partition(".")[0]
-        if package in _THEIRS or (is_part and package == "builtins"):
+        if isinstance(found, UnicodeError):
+            _hide_object(found)
+        elif package in _THEIRS or (is_part and package == "builtins"):
             _rewrite(found, spellings)
+        elif package != _OURS and (package != "builtins" or found is error):
+            continue
         # A context that is no cause may be what the caller was just handling.
         waiting.append((found.__context__, False))
         parts = (*found.args, getattr(found, "reason", None), found.__cause__)
@@ -75,6 +82,15 @@ def _rewrite(error: BaseException, spellings: list[tuple[str, str]]) -> None:
             text = getattr(error, name, None)
             if isinstance(text, str) and shown(text) != text:
                 setattr(error, name, shown(text))
+
+
+def _hide_object(error: UnicodeError) -> None:
+    """Hide what could not be encoded, a header's value, say, but for its length."""
+    if isinstance(error, (UnicodeEncodeError, UnicodeDecodeError)):
+        hidden: Any = "*" * len(error.object)
+        hidden = hidden if isinstance(error.object, str) else hidden.encode()
+        error.object = hidden
+        error.args = (error.encoding, hidden, error.start, error.end, error.reason)
 
 
 def _without_query(found: re.Match[str]) -> str:

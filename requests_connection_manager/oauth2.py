@@ -1,0 +1,299 @@
+"""Signing with a token of one's own: the client credentials grant of OAuth 2.0 (RFC 6749 §4.4).
+
+The law: one fetch at a time, whoever asks, and no lock is held while the network is waited for.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from threading import Lock, get_ident
+from typing import Any, Literal
+
+import requests
+from requests.auth import AuthBase
+from requests.utils import rewind_body
+
+from . import checks as check
+from .call import Call, current_call
+from .exceptions import AuthenticationError, DeadlineExceeded, ManagerClosed
+from .manager import ConnectionManager
+from .patterns import parse_origin, split_url
+from .token_endpoint import Failure, Token, TokenRequest
+
+_PAUSE = 5.0
+"""Seconds from an early renewal that failed to the next."""
+_LOOK = 1.0
+"""Seconds after which one who waits for a fetch looks whether somebody still makes it."""
+
+
+class _Flight:
+    """One fetch under way; held by the thread that makes it, and by nobody else."""
+
+    __slots__ = ("__weakref__", "landing")
+
+    def __init__(self) -> None:
+        self.landing = _Landing(self)
+
+
+class _Landing:
+    """What a fetch comes to, for those who wait for it."""
+
+    __slots__ = ("_gate", "flight", "landed", "outcome", "thread")
+
+    def __init__(self, flight: _Flight) -> None:
+        self.flight = weakref.ref(flight)  # dead, but not landed: an interrupt tore its thread away
+        self.thread = get_ident()
+        self.outcome: Token | Failure | None = None  # None, but landed: for its own thread's reason
+        self.landed = False
+        self._gate = Lock()  # an Event is Python within; interrupted there, it stays locked for all
+        self._gate.acquire()
+
+    def land(self) -> None:
+        self.landed = True
+        self._gate.release()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most so long; return whether it has landed."""
+        if not self.landed and self._gate.acquire(timeout=max(0.0, seconds)):
+            self._gate.release()
+        return self.landed
+
+
+class OAuth2ClientCredentials(AuthBase):
+    """Signs requests with a bearer token that it fetches, keeps, and renews.
+
+    A token is renewed ``skew`` seconds before it expires; None: 30, or half of its life where that
+    is shorter. After a 401 a fresh one is tried, once. ``client_auth`` says where id and secret
+    go: into the Authorization header, or into the form (RFC 6749 §2.3.1); ``extra`` are more
+    fields of the form, such as ``audience``.
+
+    The token request is sent by the manager whose call needs the token, under the policies of
+    ``token_url``; in a plain call of requests, by a manager of its own. Its failure is an
+    `AuthenticationError`. RFC 6749 §3.2 requires TLS for it, but plain http is not refused.
+
+    Shared by any number of threads. A pickle or a copy holds the secret, but no token. Raises
+    `ConfigurationError`.
+    """
+
+    def __init__(
+        self,
+        token_url: str,
+        client_id: str,
+        client_secret: str,
+        scope: str | Iterable[str] | None = None,
+        *,
+        client_auth: Literal["basic", "body"] = "basic",
+        extra: Mapping[str, str] | None = None,
+        skew: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._request = TokenRequest(
+            token_url=token_url,
+            client_id=client_id,
+            client_secret=client_secret,
+            scope=scope,
+            client_auth=client_auth,
+            extra=extra,
+        )
+        self._skew = check.or_none(check.pause, "30, or half of the token's life")("skew", skew)
+        self._clock = clock
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = Lock()
+        self._token: Token | None = None
+        self._landing: _Landing | None = None
+        self._not_before = -math.inf  # for an early renewal
+        self._own_manager: ConnectionManager | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: vars(self)[name] for name in ("_request", "_skew", "_clock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._begin()
+
+    def __repr__(self) -> str:
+        request = self._request
+        name = type(self).__name__
+        return f"{name}(token_url={request.endpoint!r}, client_id={request.client_id!r})"
+
+    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+        url = r.url or ""
+        token = self._valid_token(url)
+        r.headers["Authorization"] = f"Bearer {token.value}"
+        r.register_hook("response", _OnceMore(self, token, url))
+        return r
+
+    def _valid_token(self, url: str) -> Token:
+        """Return a token, fetched if need be; ``url``: of the request that it is for."""
+        token = self._token
+        if token is not None and self._clock() < token.renew_at:
+            return token
+        call = _call_under_way()
+        while True:
+            flight = _Flight()
+            try:  # whatever interrupts this thread from here on, it lets others fetch
+                token, landing = self._board(flight)
+                if landing is flight.landing:
+                    return self._fly(landing, token, call, url)
+            finally:
+                self._land(flight)
+            if landing is None:
+                assert token is not None
+                return token
+            outcome = self._wait(landing, call, url)
+            if outcome is not None:
+                return self._token_of(outcome)
+
+    def _forget(self, token: Token) -> None:
+        """Drop a token that was refused; if another has taken its place, that one stays."""
+        with self._lock:
+            if self._token is token:
+                self._token = None
+
+    def _board(self, flight: _Flight) -> tuple[Token | None, _Landing | None]:
+        """Return the token if it is valid, and the fetch that is to be made or waited for."""
+        with self._lock:
+            token, theirs, now = self._token, self._landing, self._clock()
+            if token is not None and now >= token.expires_at:
+                token = None
+            flying = theirs is not None and theirs.flight() is not None
+            if token is not None and (flying or now < max(token.renew_at, self._not_before)):
+                return token, None
+            if not flying:
+                self._landing = theirs = flight.landing
+            return token, theirs
+
+    def _fly(self, landing: _Landing, kept: Token | None, call: Call | None, url: str) -> Token:
+        landing.outcome = outcome = self._fetch(call, url)
+        with self._lock:
+            if isinstance(outcome, Token):
+                self._token = outcome
+            elif kept is not None and self._token is kept and self._clock() < kept.expires_at:
+                return kept  # this was an early renewal
+        return self._token_of(outcome)
+
+    def _land(self, flight: _Flight) -> None:
+        landing = flight.landing
+        with self._lock:
+            if self._landing is landing:
+                self._landing = None
+                if not isinstance(landing.outcome, Token):
+                    self._not_before = self._clock() + _PAUSE
+        landing.land()
+
+    def _wait(self, landing: _Landing, call: Call | None, url: str) -> Token | Failure | None:
+        """Wait for another thread's fetch; None: it came to nothing that concerns this one."""
+        if landing.thread == get_ident():
+            where = self._request.endpoint
+            return Failure(f"no token from {where}: the request for it must not be signed with it.")
+        while True:
+            left = math.inf if call is None or call.deadline is None else call.deadline.left()
+            if landing.wait(min(left, _LOOK)):
+                return landing.outcome
+            if call is not None and left <= 0:
+                raise call.too_late(url, "another thread was still fetching a token")
+            if landing.flight() is None:
+                return None
+
+    def _token_of(self, outcome: Token | Failure) -> Token:
+        if isinstance(outcome, Token):
+            return outcome
+        # To each thread its own: in one that several raise, their tracebacks would mix.
+        raise AuthenticationError(outcome.text, endpoint=self._request.endpoint) from outcome.cause
+
+    def _fetch(self, call: Call | None, url: str) -> Token | Failure:
+        """Ask for a token; raises what concerns this thread's call, and no other's."""
+        asked_at = self._clock()
+        try:
+            return self._request.read(self._ask(call), asked_at, self._skew)
+        except Exception as error:
+            failure = self._request.failed(error)
+        # Raised out here, they have no __context__; it would hold the secret.
+        if isinstance(failure.cause, ManagerClosed):
+            raise failure.cause
+        if call is not None and self._was_cut_short(call, failure.cause):
+            raise call.too_late(url, "no time was left to fetch a token") from failure.cause
+        return failure
+
+    def _was_cut_short(self, call: Call, cause: Exception | None) -> bool:
+        """Whether a fetch failed by the time of the call that made it: another may have more."""
+        deadline = call.deadline
+        if deadline is None or deadline.expired:
+            return deadline is not None
+        usual = call.table.resolve(self._request.token_url).settings.total_timeout
+        return isinstance(cause, DeadlineExceeded) and (usual or math.inf) >= deadline.seconds
+
+    def _ask(self, call: Call | None) -> requests.Response:
+        request = self._request.prepare()
+        session = self._own_session() if call is None else call.session
+        assert session is not None
+        settings = session.merge_environment_settings(request.url or "", {}, None, None, None)
+        settings["stream"] = False  # so that the body, too, is under the policies
+        return session.send(request, allow_redirects=False, **settings)
+
+    def _own_session(self) -> requests.Session:
+        with self._lock:
+            if self._own_manager is None:
+                self._own_manager = ConnectionManager()
+            return self._own_manager.session
+
+
+@dataclass(frozen=True, slots=True)
+class _OnceMore:
+    """A hook: after a 401, sends the request again with a fresh token."""
+
+    auth: OAuth2ClientCredentials | None
+    token: Token | None
+    url: str
+
+    def __call__(self, response: requests.Response, **kwargs: Any) -> requests.Response:
+        auth, token, request = self.auth, self.token, response.request
+        if response.status_code != 401 or auth is None or token is None:
+            return response
+        # Requests takes the token away on its way to another origin, and hooks come along.
+        if request.headers.get("Authorization") != f"Bearer {token.value}":
+            return response
+        url = request.url or ""
+        if _origin(url) != _origin(self.url):
+            return response
+        auth._forget(token)
+        again = request.copy()
+        if not _is_ready_again(again):
+            return response
+        response.content  # noqa: B018  # read to the end, the connection can be used again
+        response.close()
+        again.headers["Authorization"] = f"Bearer {auth._valid_token(url).value}"
+        answer = response.connection.send(again, **kwargs)
+        answer.history.append(response)
+        answer.request = again
+        return answer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Responses and errors are pickled with their request, and that with its hooks.
+        return _OnceMore, (None, None, "")
+
+
+def _call_under_way() -> Call | None:
+    call = current_call.get()
+    return None if call is None or call.over or call.session is None else call
+
+
+def _origin(url: str) -> object:
+    return parse_origin(split_url(url)[0])
+
+
+def _is_ready_again(request: requests.PreparedRequest) -> bool:
+    """Put the body back to where it began; only a file, text or bytes surely can be."""
+    if request.body is None or isinstance(request.body, (bytes, str)):
+        return True
+    try:
+        rewind_body(request)
+    except (requests.RequestException, OSError, ValueError, AttributeError):
+        return False
+    return True
