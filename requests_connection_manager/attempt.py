@@ -16,7 +16,7 @@ from urllib3.poolmanager import PoolKey
 from urllib3.util import Timeout
 from urllib3.util.connection import is_connection_dropped
 
-from .carried import query_key_of
+from .carried import query_key_of, with_its_query_key
 from .failures import BodyFailed
 from .patterns import split_url
 from .policies.deadline import Deadline, shorten
@@ -31,6 +31,7 @@ from .transport import (
     keep_to_bounds,
 )
 
+_PLAIN_SEND = HTTPAdapter.send
 _ELAPSED = "_elapsed_on_the_wire"
 """Where a response keeps the time from its own sending to its head: ``elapsed`` in requests."""
 
@@ -52,6 +53,8 @@ class BoundedAdapter(HTTPAdapter):
         """
         bounds = self._no_bounds
         key = query_key_of(request)
+        if key is not None and HTTPAdapter.send is not _PLAIN_SEND:  # a mock's, say
+            request, key = with_its_query_key(request), None
         if deadline is not None or ssl_context is not None or key is not None:
             pair = _as_pair(arguments["timeout"])
             read_timeout = pair[1] if pair else None

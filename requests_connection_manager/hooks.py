@@ -164,12 +164,11 @@ class Hooks:
                 self._run(hook, failed)
             if failed.fallback_response is not None:
                 return failed.fallback_response
-            other = failed.exception
-            if other is error or not isinstance(other, BaseException):
+            if failed.exception is error or not isinstance(failed.exception, BaseException):
                 raise error
-            if other.__cause__ is None:
-                raise other from error
-            raise other
+            if failed.exception.__cause__ is None:
+                raise failed.exception from error
+            raise failed.exception
         except BaseException:
             _close(failed.fallback_response)
             raise

@@ -147,6 +147,7 @@ class EndpointTable:
 
     def _compile(self, origin: Origin, rules: tuple[Rule, ...]) -> Endpoint:
         merged = self._merge(rules)
+        refuse_two_kinds_of_trust(vars(merged.settings), merged.sources)
         breaker = self._breaker(origin, rules, merged.settings)
         scope = _scope_at(origin, rules[-1] if rules else None)
         return Endpoint(
@@ -170,7 +171,6 @@ class EndpointTable:
                 layer[name] = rule.layer.get(name, DEFAULTS[name])
                 sources[name] = rule.text
         settings = Settings(**layer)
-        refuse_two_kinds_of_trust(layer, sources)
         connect, read = settings.timeouts
         wait = settings.rate_limit_max_wait
         merged = Merged(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from html import escape
+from types import MappingProxyType
 from typing import Any
 
 from .adapter import ManagedAdapter
 from .endpoints import Endpoints
 from .policies.circuit_breaker import WorstCircuit
-from .redaction import redact_sensitive_data
+from .redaction import REDACTED, redact_sensitive_data
 from .session import ManagedSession
+from .settings import SECRETS
 from .stats import Counts
 
 _COLUMNS = (
@@ -19,7 +22,7 @@ _COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ScopeStatistics:
     """What is known of one scope: an origin, or a pattern on an origin."""
 
@@ -34,12 +37,14 @@ class ScopeStatistics:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as plain values, on one level."""
-        values = asdict(self)
-        counts: dict[str, Any] = values.pop("counts")
-        return counts | values
+        return {
+            name: _plain(value)
+            for name, value in {**vars(self.counts), **vars(self)}.items()
+            if name != "counts"
+        }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Statistics:
     """What `ConnectionManager.stats` returns; no credential is in it."""
 
@@ -51,19 +56,21 @@ class Statistics:
     timeout: Any
     requests_made: int
     """Calls that the policies let go."""
-    endpoint_configs: dict[str, dict[str, Any]]
+    endpoint_configs: Mapping[str, Any]
     ssl_verification: Any
     client_certificate_configured: bool
     connect_timeout: float | None
     read_timeout: float | None
     ssl_context_configured: bool
-    registered_hooks: dict[str, list[str]]
-    scopes: dict[str, ScopeStatistics]
+    registered_hooks: Mapping[str, Any]
+    scopes: Mapping[str, ScopeStatistics]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it as plain values."""
-        shallow = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return shallow | {"scopes": {name: it.as_dict() for name, it in self.scopes.items()}}
+        """Return all of it as plain values, which are the caller's own."""
+        scopes = {name: scope.as_dict() for name, scope in self.scopes.items()}
+        return {name: _plain(it) for name, it in vars(self).items() if name != "scopes"} | {
+            "scopes": scopes
+        }
 
     def __str__(self) -> str:
         rows = [_COLUMNS, *self._rows()]
@@ -109,14 +116,14 @@ def gather(session: ManagedSession, endpoints: Endpoints) -> Statistics:
         rate_limit_period=settings.rate_limit_period,
         timeout=settings.timeout,
         requests_made=sum(scope.counts.let_go for scope in scopes.values()),
-        endpoint_configs=redact_sensitive_data(endpoints.configs()),
+        endpoint_configs=_frozen(_without_secrets(endpoints.configs())),
         ssl_verification=settings.verify,
         client_certificate_configured=settings.cert is not None,
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,
         ssl_context_configured=settings.ssl_context is not None,
-        registered_hooks=endpoints.hooks.names(),
-        scopes=scopes,
+        registered_hooks=_frozen(endpoints.hooks.names()),
+        scopes=MappingProxyType(scopes),
     )
 
 
@@ -134,6 +141,32 @@ def _scopes(session: ManagedSession, endpoints: Endpoints) -> dict[str, ScopeSta
             connections_idle=sum(idle[address] for _, idle in connections),
         )
     return found
+
+
+def _without_secrets(configs: Mapping[str, Mapping[str, Any]]) -> Any:
+    hidden = {
+        pattern: {name: REDACTED if name in SECRETS and it else it for name, it in config.items()}
+        for pattern, config in configs.items()
+    }
+    return redact_sensitive_data(hidden)
+
+
+def _frozen(value: Any) -> Any:
+    """Make what nobody can change."""
+    if isinstance(value, Mapping):
+        return MappingProxyType({name: _frozen(item) for name, item in value.items()})
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def _plain(value: Any) -> Any:
+    """Make what JSON knows; of an object, the name of its kind."""
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(_plain, value), key=str)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, (str, int, float)) else type(value).__name__
 
 
 def _cells(name: str, scope: ScopeStatistics) -> tuple[str, ...]:

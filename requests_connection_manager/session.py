@@ -7,8 +7,8 @@ here, and its ticket handed down to the adapter.
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
 
 import requests
 from requests.exceptions import InvalidSchema
@@ -28,6 +28,8 @@ from .redaction import redact_error
 from .ring import in_ring
 from .settings import ManagerSettings
 
+A = TypeVar("A")
+R = TypeVar("R")
 _PER_HOP = ("timeout", "verify", "cert")
 """The arguments that each hop has from its own URL, unless the caller gave them."""
 
@@ -143,7 +145,11 @@ class ManagedSession(RememberingSession, OriginBoundSession):
                 if under_way.hops > 1:
                     self._admit_here(under_way, request)
                 request = with_its_query_key(request)
-            return with_its_own_time(super().send(request, **kwargs))
+            try:
+                return with_its_own_time(super().send(request, **kwargs))
+            except InvalidSchema as error:  # a redirect's, to where no adapter goes
+                redact_error(error, request.url or "", handled=under_way.handled)
+                raise
         if not isinstance(request, requests.PreparedRequest):
             return super().send(request, **kwargs)  # which says what is wrong
         if kwargs.get("timeout", UNSET) is None:
@@ -175,7 +181,7 @@ class ManagedSession(RememberingSession, OriginBoundSession):
         """
         call = self._under_way()
         if call is None or call.preparing or call.hops:
-            return self._prepare_anew(request)
+            return _without_credentials(self._prepare_anew, request)
         assert call.endpoint is not None
         call.preparing += 1
         try:
@@ -314,11 +320,7 @@ class ManagedSession(RememberingSession, OriginBoundSession):
 
     def _start(self, url: str) -> Call:
         table = self._endpoints.table
-        try:
-            endpoint = table.resolve(url)
-        except Exception as error:
-            redact_error(error, url, handled=None)
-            raise
+        endpoint = _without_credentials(table.resolve, url)
         parent = current_call.get()
         deadline = Deadline.within(
             endpoint.settings.total_timeout, parent.deadline if parent is not None else None
@@ -331,3 +333,13 @@ class ManagedSession(RememberingSession, OriginBoundSession):
             deadline=deadline,
             parent=parent,
         )
+
+
+def _without_credentials(function: Callable[[A], R], argument: A) -> R:
+    """Call a function; an error of requests that comes of it shows no credential of a URL."""
+    try:
+        return function(argument)
+    except Exception as error:
+        url = argument.url if isinstance(argument, requests.Request) else argument
+        redact_error(error, as_text(url))
+        raise

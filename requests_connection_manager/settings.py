@@ -275,7 +275,9 @@ def _checked(given: Mapping[str, Any], checks: Mapping[str, Check], what: str) -
     return layer
 
 
-def refuse_two_kinds_of_trust(layer: Layer, sources: Mapping[str, str] | None = None) -> None:
+def refuse_two_kinds_of_trust(
+    layer: Mapping[str, Any], sources: Mapping[str, str] | None = None
+) -> None:
     """Raise `ConfigurationError` for another trust, or a certificate, beside an ``ssl_context``."""
     if layer.get("ssl_context") is None:
         return

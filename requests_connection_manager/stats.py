@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 _STEPS = 8
 """Buckets of the latencies for each doubling: a percentile is off by 4.4 % at most."""
@@ -28,12 +30,12 @@ class Counts:
     """Attempts after the first of their hop."""
     successes: int = 0
     """Calls that were answered, with a 4xx, too."""
-    failures: dict[str, int] = field(default_factory=dict)
+    failures: Mapping[str, int] = field(default_factory=dict)
     """The other calls: by the name of the exception, or the status (``status_503``)."""
     permits_waited_for: int = 0
     time_waited: float = 0.0
     """Seconds, for permits."""
-    latency: dict[str, float] = field(default_factory=dict)
+    latency: Mapping[str, float] = field(default_factory=dict)
     """Seconds from the send to the answer: ``p50``, ``p90``, ``p99`` and ``max``; by attempts."""
 
 
@@ -88,10 +90,10 @@ class Tally:
                 attempts=self._attempts,
                 retries=self._retries,
                 successes=self._successes,
-                failures=dict(self._failures),
+                failures=MappingProxyType(dict(self._failures)),
                 permits_waited_for=self._waits,
                 time_waited=self._waited,
-                latency=self._percentiles(),
+                latency=MappingProxyType(self._percentiles()),
             )
 
     def _percentiles(self) -> dict[str, float]:

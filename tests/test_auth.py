@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import logging
+import pickle
 from collections.abc import Callable
+from http.client import HTTPMessage
 from typing import Any
 from unittest import mock
 
 import pytest
 import requests
+import responses
 from requests.auth import AuthBase, HTTPBasicAuth, HTTPDigestAuth
 
 from requests_connection_manager import ConfigurationError, ConnectionManager, MaxRetriesExceeded
@@ -530,3 +533,165 @@ def test_credentials_change_while_others_send(
             name for name in ("X-API-Key", "X-Mine", "Authorization") if name in request.headers
         ]
         assert len(found) == 1
+
+
+def test_a_key_that_the_server_says_again_is_taken_out_of_a_redirect(
+    server: ScriptedServer, other_server: ScriptedServer, make_manager: MakeManager
+) -> None:
+    server.script("/away", Reply.redirect(f"{other_server.url}/there?k={SECRET}&x=1"))
+    server.script("/here", Reply.redirect(f"/there?x=1&k={SECRET}#part"))
+    manager = make_manager(api_key=SECRET, api_key_query="k")
+    manager.get(server.url + "/away")
+    assert [request.query for request in other_server.received] == ["x=1"]
+    response = manager.get(server.url + "/here")
+    assert response.url == server.url + "/there?x=1#part"
+    assert server.received[-1].query == f"x=1&k={SECRET}"
+
+
+def test_a_copy_of_a_request_carries_what_the_request_carries(
+    server: ScriptedServer, other_server: ScriptedServer, make_manager: MakeManager
+) -> None:
+    server.script("/go", Reply.redirect(other_server.url + "/there"))
+    for settings in (
+        {"api_key": SECRET, "api_key_header": "X-Mine"},
+        {"api_key": SECRET, "api_key_query": "k"},
+        {"auth": Signature()},
+    ):
+        session = make_manager(**settings).session
+        session.send(session.prepare_request(requests.Request("GET", server.url + "/go")).copy())
+        assert SECRET in repr(server.received[-1])
+        assert SECRET not in repr(other_server.received)
+    assert other_server.count() == 3
+
+
+def test_a_pickle_of_a_response_holds_no_key_of_the_query(
+    server: ScriptedServer, make_manager: MakeManager
+) -> None:
+    response = make_manager(api_key=SECRET, api_key_query="k").get(server.url)
+    assert SECRET.encode() not in pickle.dumps(response)
+    assert pickle.loads(pickle.dumps(response)).request.headers == response.request.headers
+
+
+def test_a_header_that_is_known_to_hold_a_key_does_not_cross_whoever_fills_it(
+    server: ScriptedServer, other_server: ScriptedServer, make_manager: MakeManager
+) -> None:
+    server.script("/go", Reply.redirect(other_server.url + "/there"))
+    manager = make_manager(api_key="k", api_key_header="X-Mine")
+    manager.get(server.url + "/go", headers={"X-Mine": SECRET})
+    manager.session.headers["X-Mine"] = SECRET
+    manager.get(server.url + "/go")
+    assert [request.headers["X-Mine"] for request in server.received] == [SECRET, SECRET]
+    assert ["X-Mine" in request.headers for request in other_server.received] == [False, False]
+
+
+def test_headers_that_are_no_dictionary_are_what_the_call_brings(
+    server: ScriptedServer, make_manager: MakeManager
+) -> None:
+    headers = HTTPMessage()
+    headers["authorization"] = "mine"
+    make_manager(bearer_token=SECRET).get(server.url, headers=headers)
+    assert server.received[0].headers["Authorization"] == "mine"
+
+
+def test_never_two_schemes_in_one_request(
+    server: ScriptedServer, make_manager: MakeManager
+) -> None:
+    own = {"X-API-Key": "mine"}
+    make_manager(bearer_token=SECRET).get(server.url, headers=own)
+    make_manager(api_key=SECRET, api_key_query="k").get(server.url, headers=own)
+    for by_hand in ({"X-API-Key": SECRET}, {"Authorization": SECRET}):
+        for settings in ({"bearer_token": "mine"}, {"api_key": "mine"}, {"basic_auth": ("a", "b")}):
+            manager = make_manager(endpoint_configs={server.host: settings})
+            manager.session.headers.update(by_hand)
+            manager.get(server.url)
+    assert server.count() == 8
+    assert SECRET not in repr(server.received)
+    for request in server.received:
+        assert ("X-API-Key" in request.headers) + ("Authorization" in request.headers) == 1
+
+
+@pytest.mark.usefixtures("netrc")
+def test_the_netrc_does_not_join_our_credential_on_a_redirect(
+    server: ScriptedServer, make_manager: MakeManager
+) -> None:
+    server.script("/go", Reply.redirect("/there"))
+    make_manager(api_key="k").get(server.url + "/go")
+    make_manager(basic_auth=("a", "b")).get(server.url + "/go")
+    make_manager().get(server.url + "/go")
+    first, second, third = server.requests_to("/there")
+    assert (first.headers["X-API-Key"], "Authorization" in first.headers) == ("k", False)
+    assert second.headers["Authorization"] == "Basic YTpi"
+    assert third.headers["Authorization"] == BASIC
+
+
+def test_a_key_in_the_query_passes_an_adapter_of_the_users_own_on_a_redirect(
+    server: ScriptedServer, make_manager: MakeManager
+) -> None:
+    server.script("/go", Reply.redirect("/there"))
+    manager = make_manager(api_key=SECRET, api_key_query="k")
+    manager.session.mount("http://", requests.adapters.HTTPAdapter())
+    manager.get(server.url + "/go#part")
+    assert [request.query for request in server.received] == [f"k={SECRET}"] * 2
+    manager.session.adapters["http://"].close()
+
+
+@responses.activate
+def test_what_stands_in_for_requests_sees_the_key_in_the_query(make_manager: MakeManager) -> None:
+    matcher = responses.matchers.query_param_matcher({"k": SECRET, "a": "1"})
+    responses.get("http://a.test/", match=[matcher])
+    manager = make_manager(api_key=SECRET, api_key_query="k")
+    assert manager.get("http://a.test/?a=1").status_code == 200
+
+
+def test_a_key_in_the_query_is_rotated(server: ScriptedServer, manager: ConnectionManager) -> None:
+    manager.set_api_key("old", query_name="k")
+    manager.get(server.url)
+    manager.set_api_key("new", query_name="k")
+    manager.get(server.url)
+    assert [request.query for request in server.received] == ["k=old", "k=new"]
+
+
+def test_a_token_is_never_set_for_all_by_mistake(manager: ConnectionManager) -> None:
+    """As it would be if an environment variable with the host were missing."""
+    with pytest.raises(ConfigurationError, match="pattern"):
+        manager.set_endpoint_auth(None, "bearer", token=SECRET)  # type: ignore[arg-type]
+    assert manager.bearer_token is None
+
+
+@pytest.mark.parametrize("name", ["Host", "content-length", "Transfer-Encoding", "Cookie"])
+def test_a_key_is_not_put_where_the_message_is_framed(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="api_key_header"):
+        ConnectionManager(api_key=SECRET, api_key_header=name)
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda manager: manager.set_api_key("X-API-Key", SECRET + " x"),
+        lambda manager: manager.set_endpoint_auth("a.test", SECRET, token="t"),
+        lambda manager: manager.set_endpoint_auth("a.test", [SECRET], token="t"),
+        lambda manager: manager.add_endpoint_config(f"http://me:{SECRET}@a.test", {}),
+        lambda manager: ConnectionManager(api_key_query=["k", SECRET]),
+        lambda manager: ConnectionManager(api_key_query="\ud800"),
+        lambda manager: ConnectionManager(api_key_header={"X-API-Key": SECRET}),
+        lambda manager: ConnectionManager(api_ky=SECRET),
+        lambda manager: ConnectionManager(basic_aut=("me", SECRET)),
+        lambda manager: ConnectionManager(beaer=SECRET),
+        lambda manager: ConnectionManager(auth=HTTPBasicAuth),
+    ],
+)
+def test_a_mistake_with_a_credential_is_refused_and_not_shown(
+    mistake: Callable[[ConnectionManager], object], manager: ConnectionManager
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        mistake(manager)
+    assert SECRET not in f"{caught.value} {vars(caught.value)}"
+    assert manager.get_endpoint_configs() == {}
+
+
+@pytest.mark.parametrize("settings", [settings for settings, _, _ in SCHEMES], ids=IDS)
+def test_what_is_made_of_credentials_does_not_show_them(settings: dict[str, Any]) -> None:
+    with ConnectionManager(**settings) as manager:
+        prepared = manager.session.prepare_request(requests.Request("GET", "http://a.test"))
+        endpoint = manager._endpoints.table.resolve("http://a.test")
+        assert SECRET not in f"{endpoint!r} {prepared!r} {vars(prepared.headers).get('carried')!r}"

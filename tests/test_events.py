@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 
 import pytest
@@ -188,3 +189,86 @@ def test_every_attempt_is_told_of_under_threads(
     heard = listening(manager)
     in_threads(8, lambda _: [manager.get(server.url) for _ in range(20)])
     assert len(heard) == server.count() == 160
+
+
+def test_changes_of_a_circuit_are_told_in_their_order(
+    server: ScriptedServer, make_manager: MakeManager
+) -> None:
+    """Whoever is slow to listen, and whatever calls a listener makes."""
+    manager = make_manager(
+        circuit_breaker_failure_threshold=1, circuit_breaker_recovery_timeout=0, max_retries=0
+    )
+    heard: list[str] = []
+    told_of_opening, may_go_on = threading.Event(), threading.Event()
+
+    @manager.on_breaker_change
+    def slow(event: BreakerChanged) -> None:
+        if event.new_state == "open":
+            told_of_opening.set()
+            manager.get(server.url + "/well")  # the trial, which closes the circuit
+            may_go_on.wait(5)
+
+    manager.on_breaker_change(lambda event: heard.append(event.new_state))
+    server.script("/", Reply(status=503))
+    tripping = threading.Thread(target=manager.get, args=(server.url,))
+    tripping.start()
+    assert told_of_opening.wait(5)
+    manager.get(server.url + "/well")
+    may_go_on.set()
+    tripping.join(5)
+    assert heard == ["open", "half-open", "closed"]
+
+
+def test_a_retry_that_cannot_be_in_time_is_not_told(
+    server: ScriptedServer, make_manager: MakeManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    server.script("/", Reply.retry_after(30))
+    manager = make_manager(total_timeout=5)
+    heard: list[Event] = []
+    manager.on_retry(heard.append)
+    with pytest.raises(requests.Timeout):
+        manager.get(server.url)
+    assert (heard, "again in" in caplog.text) == ([], False)
+
+
+def test_a_listener_that_takes_over_the_trial_costs_no_permit(
+    server: ScriptedServer, make_manager: MakeManager
+) -> None:
+    manager = make_manager(
+        rate_limit_requests=1,
+        rate_limit_period=0.2,
+        circuit_breaker_failure_threshold=1,
+        circuit_breaker_recovery_timeout=0,
+        max_retries=0,
+    )
+    server.script("/", Reply(status=503), Reply())
+    manager.get(server.url)
+    asked: list[Event] = []
+
+    @manager.on_throttle
+    def look_first(event: Throttled) -> None:
+        asked.append(event)
+        if len(asked) == 1:
+            manager.get(server.url + "/health")
+
+    manager.get(server.url)
+    found = manager.get_stats()["scopes"][server.url]
+    assert (server.count(), found["attempts"], found["permits_waited_for"]) == (3, 3, len(asked))
+
+
+def test_the_reason_of_an_earlier_opening_is_not_told_again(
+    server: ScriptedServer, make_manager: MakeManager
+) -> None:
+    manager = make_manager(
+        circuit_breaker_failure_threshold=1, circuit_breaker_recovery_timeout=0, max_retries=0
+    )
+    server.script("/", Reply(status=503), Reply())
+    manager.get(server.url)
+    manager.get(server.url)
+    circuit = manager.circuit_breakers[server.url]
+    circuit.reset_timeout = 60
+    circuit.open()
+    with pytest.raises(ConnectionManagerError) as caught:
+        manager.get(server.url)
+    assert "503" not in str(caught.value)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import gc
 import logging
+import weakref
 from typing import Any
 from unittest import mock
 
 import pytest
 import requests
+from requests.structures import CaseInsensitiveDict
 
 from requests_connection_manager import (
     CircuitBreakerOpen,
@@ -419,3 +422,146 @@ def test_an_open_circuit_may_fall_back(server: ScriptedServer, make_manager: Mak
     manager.register_error_hook(fall_back)
     assert manager.get(server.url) is kept
     assert server.count() == 1
+
+
+def test_what_a_hook_raises_shows_no_credential_of_the_url(
+    server: ScriptedServer, make_manager: MakeManager
+) -> None:
+    server.script("/", Reply(status=401))
+    manager = make_manager(hook_errors="raise")
+    manager.register_post_response_hook(lambda context: context.response.raise_for_status())
+    with pytest.raises(requests.HTTPError) as caught:
+        manager.get(server.url, params={"token": "s3cret"})
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.response.status_code == 401
+
+
+def test_containers_of_the_caller_are_not_changed_by_a_hook(
+    server: ScriptedServer, manager: ConnectionManager
+) -> None:
+    headers = CaseInsensitiveDict({"A": "1"})
+    cookies = requests.cookies.RequestsCookieJar()
+    json: dict[str, Any] = {"user": {}, "tags": [[]]}
+
+    def change(context: RequestContext) -> None:
+        context.kwargs["headers"]["X-Trace"] = "1"
+        context.kwargs["cookies"].set("a", "b")
+        context.kwargs["json"]["user"]["id"] = 7
+        context.kwargs["json"]["tags"][0].append(1)
+
+    manager.register_pre_request_hook(change)
+    manager.post(server.url, headers=headers, cookies=cookies, json=json)
+    assert server.received[0].body == b'{"user": {"id": 7}, "tags": [[1]]}'
+    assert (dict(headers), len(cookies), json) == ({"A": "1"}, 0, {"user": {}, "tags": [[]]})
+
+
+def test_a_veto_closes_what_was_put_in_its_place_too(
+    server: ScriptedServer, make_manager: MakeManager
+) -> None:
+    server.script("/", Reply(body=b"x" * 1_000_000))
+    other = make_manager(pool_maxsize=1, pool_block=True, total_timeout=5)
+    manager = make_manager(pool_maxsize=1, pool_block=True, total_timeout=5)
+
+    def replace(context: ResponseContext) -> None:
+        context.response.close()
+        context.response = other.get(server.url, stream=True)
+
+    manager.register_post_response_hook(replace)
+    manager.register_post_response_hook(veto)
+    manager.register_error_hook(
+        lambda context: context.set_fallback_response(other.get(server.url, stream=True))
+    )
+    manager.register_error_hook(veto)
+    for url in (server.url, server.url, "no-scheme", "no-scheme"):
+        with pytest.raises(Veto):
+            manager.get(url, stream=True)
+
+
+class Odd(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+class OddHook:
+    def __call__(self, context: object) -> None:
+        raise Odd
+
+    def __getattr__(self, name: str) -> object:
+        raise KeyError(name)
+
+
+def test_odd_hooks_and_odd_errors_do_no_more_harm_than_others(
+    server: ScriptedServer, manager: ConnectionManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    manager.register_pre_request_hook(OddHook())
+    assert manager.get(server.url).status_code == 200
+    assert manager.list_hooks()["pre_request"] == ["OddHook"]
+
+    def fail(response: requests.Response, **_: Any) -> None:
+        raise Odd
+
+    with pytest.raises(Odd):
+        manager.get(server.url, hooks={"response": fail})
+
+
+async def later(context: object) -> None:
+    raise AssertionError
+
+
+class Later:
+    async def __call__(self, context: object) -> None:
+        raise AssertionError
+
+
+@pytest.mark.parametrize("hook", [later, Later(), functools.partial(later)])
+def test_a_coroutine_function_is_no_hook(hook: Any, manager: ConnectionManager) -> None:
+    with pytest.raises(ConfigurationError, match="nobody would await"):
+        manager.register_pre_request_hook(hook)
+
+
+def test_a_new_payload_takes_the_place_of_files() -> None:
+    context = RequestContext("POST", "http://a.test", {"files": {"f": b"x"}, "data": {"a": "1"}})
+    context.update_payload(json={"a": 1})
+    assert context.kwargs == {"json": {"a": 1}}
+
+
+def test_an_exception_that_is_taken_away_is_raised_all_the_same(manager: ConnectionManager) -> None:
+    manager.register_error_hook(lambda context: setattr(context, "exception", None))
+    with pytest.raises(requests.exceptions.MissingSchema):
+        manager.get("no-scheme")
+
+
+def test_middleware_and_listeners_are_taken_out_again(
+    server: ScriptedServer, manager: ConnectionManager
+) -> None:
+    log: list[str] = []
+    middleware, recorder = Middleware("one", log), Recorder()
+    manager.add_middleware(middleware)
+    manager.on_attempt(recorder)
+    assert manager.remove_middleware(middleware)
+    assert not manager.remove_middleware(middleware)
+    assert manager.unregister_hook("on_attempt", recorder)
+    manager.get(server.url)
+    assert (log, recorder.seen) == ([], [])
+
+
+def test_an_error_is_not_kept_alive_by_itself(
+    server: ScriptedServer, make_manager: MakeManager
+) -> None:
+    server.script("/cut", Reply(cut_at=1))
+    server.script("/down", Reply(status=503))
+    manager = make_manager(max_retries=1, circuit_breaker_failure_threshold=None)
+    manager.register_error_hook(lambda context: None)
+    gc.collect()
+    gc.disable()
+    try:
+        errors = []
+        for path in ("/cut", "/down", "/cut"):
+            try:
+                manager.get(server.url + path)
+            except requests.RequestException as error:
+                errors.append(weakref.ref(error))
+        assert [each() for each in errors] == [None] * 3
+    finally:
+        gc.enable()

@@ -184,3 +184,58 @@ def test_changes_do_not_disturb_calls_under_way(
 
     in_threads(6, work)
     assert server.count() == 100
+
+
+def test_a_certificate_beside_an_inherited_context_is_refused(
+    mutual: ScriptedServer, ca: PrivateCA, bundle: str, tmp_path: Path, make_manager: MakeManager
+) -> None:
+    """It cannot be loaded into the context, and the context's trust must not be dropped for it."""
+    certificate = ca.client_certificate(tmp_path)
+    manager = make_manager(ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    with pytest.raises(ConfigurationError, match="beside ssl_context"):
+        manager.get(mutual.url, cert=certificate)
+    manager.set_client_certificate(certificate, pattern="localhost")
+    with pytest.raises(ConfigurationError, match=r"'localhost'.*beside ssl_context"):
+        manager.get(mutual.url)
+    manager.set_ssl_verification(bundle, pattern="localhost")  # now it is said whom to trust
+    assert manager.get(mutual.url).status_code == 200
+    assert mutual.count() == 1
+
+
+def test_what_the_session_has_is_what_the_manager_has(
+    tls_server: ScriptedServer, bundle: str, manager: ConnectionManager
+) -> None:
+    manager.session.verify = bundle
+    assert (manager.verify, manager.session.verify) == (bundle, bundle)
+    explained = {each.setting: each.value for each in manager.explain(tls_server.url).settings}
+    assert explained["verify"] == bundle
+    assert manager.get(tls_server.url).status_code == 200
+    manager.session.cert = Path("client.pem")
+    assert manager.cert == "client.pem"
+    with pytest.raises(ConfigurationError, match="verify"):
+        manager.session.verify = 3
+
+
+def test_a_hop_has_the_trust_of_the_table_that_its_call_began_with(
+    server: ScriptedServer, tls_server: ScriptedServer, bundle: str, make_manager: MakeManager
+) -> None:
+    manager = make_manager(verify=bundle)
+    server.script("/go", Reply.redirect(tls_server.url))
+
+    def change(response: requests.Response, **_: Any) -> None:
+        manager.set_ssl_context(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+
+    assert manager.get(server.url + "/go", hooks={"response": change}).status_code == 200
+
+
+def test_a_renewed_file_under_the_same_name_takes_effect(
+    mutual: ScriptedServer, ca: PrivateCA, bundle: str, tmp_path: Path, make_manager: MakeManager
+) -> None:
+    manager = make_manager(verify=bundle)
+    for _ in range(2):
+        manager.set_client_certificate(ca.client_certificate(tmp_path))
+        manager.get(mutual.url)
+    first, second = (request.client_certificate for request in mutual.received)
+    assert first is not None
+    assert second is not None
+    assert first["serialNumber"] != second["serialNumber"]

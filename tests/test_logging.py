@@ -104,3 +104,12 @@ def test_a_generator_that_is_sent_is_read_once_and_by_nobody_else(
     manager.register_pre_request_hook(lambda context: None)
     manager.post(server.url, data=(piece for piece in (b"a", b"b")))
     assert server.received[0].body == b"ab"
+
+
+def test_a_call_takes_one_line(
+    server: ScriptedServer, manager: ConnectionManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    manager.get(server.url + "/a\nCRITICAL forged\x1b[2J")
+    (line,) = lines(caplog)
+    assert line.startswith(f"GET {server.url}/a CRITICAL forged [2J: 200, ")

@@ -943,3 +943,36 @@ def test_what_is_passed_in_is_not_kept(
     for request in tokens.received:
         assert form_of(request)["audience"] == ["a"]
         assert form_of(request)["scope"] == ["read write"]
+
+
+def test_as_the_credential_of_the_manager_or_of_an_endpoint(
+    make_manager: MakeManager, server: ScriptedServer, other_server: ScriptedServer
+) -> None:
+    token_url = other_server.script("/token", Reply(body=b'{"access_token": "t-1"}'))
+    auth = OAuth2ClientCredentials(token_url, "id", "s3cret")
+    for settings in ({"auth": auth}, {"endpoint_configs": {server.host: {"auth": auth}}}):
+        manager = make_manager(**settings)
+        manager.get(server.url)
+        assert "s3cret" not in repr(manager.get_stats())
+    assert [request.headers["Authorization"] for request in server.received] == ["Bearer t-1"] * 2
+    assert other_server.count("/token") == 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [Reply(delay=30), Reply(status=503), Reply.retry_after(3), Reply(body=b"x" * 600, drip=0.1)],
+)
+def test_the_deadline_of_the_call_bounds_the_fetch(
+    reply: Reply, make_manager: MakeManager, server: ScriptedServer, other_server: ScriptedServer
+) -> None:
+    token_url = other_server.script("/token", reply)
+    manager = make_manager(
+        backoff_factor=0.3,
+        backoff_jitter=0,
+        auth=OAuth2ClientCredentials(token_url, "id", "s3cret"),
+        endpoint_configs={f"{server.host}:{server.port}": {"total_timeout": 0.5}},
+    )
+    with pytest.raises(requests.RequestException):
+        manager.get(server.url)
+    assert server.count() == 0
+    assert other_server.count() <= 3

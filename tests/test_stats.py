@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import ssl
 import sys
 from dataclasses import FrozenInstanceError
 from typing import Any
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from requests_connection_manager import ConnectionManager, scopes
 from requests_connection_manager.stats import Tally
 from tests.conftest import MakeManager, in_threads
-from tests.server import Reply, ScriptedServer
+from tests.server import Reply, ScriptedServer, wait_until
 
 
 def counts(manager: ConnectionManager, scope: str) -> dict[str, Any]:
@@ -218,7 +220,8 @@ def test_an_interrupted_call_is_counted(server: ScriptedServer, manager: Connect
 
     with pytest.raises(KeyboardInterrupt):
         manager.get(server.url, hooks={"response": interrupt})
-    assert counts(manager, server.url)["failures"] == {"KeyboardInterrupt": 1}
+    found = counts(manager, server.url)
+    assert (found["attempts"], found["failures"]) == (1, {"KeyboardInterrupt": 1})
 
 
 def test_stats_print_as_a_table_and_show_as_html(
@@ -252,3 +255,72 @@ def test_stats_print_as_a_table_and_show_as_html(
 def test_stats_of_a_manager_that_has_done_nothing(manager: ConnectionManager) -> None:
     assert str(manager.stats()).startswith("0 calls let go")
     assert manager.get_stats()["scopes"] == {}
+
+
+def test_an_attempt_is_counted_where_it_went(
+    server: ScriptedServer, other_server: ScriptedServer, manager: ConnectionManager
+) -> None:
+    def elsewhere(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.url = other_server.url
+        return request
+
+    manager.get(server.url, auth=elsewhere)
+    assert [counts(manager, each.url)["attempts"] for each in (server, other_server)] == [0, 1]
+
+
+def test_what_was_never_sent_was_not_let_go(
+    server: ScriptedServer, manager: ConnectionManager
+) -> None:
+    for arguments in ({"headers": {"A": "b\nc"}}, {"json": object()}):
+        with pytest.raises((requests.RequestException, TypeError)):
+            manager.post(server.url, **arguments)
+    assert (server.count(), manager.get_stats()["requests_made"]) == (0, 0)
+
+
+def test_the_breaker_of_a_scope_is_the_one_that_calls_meet(
+    server: ScriptedServer, make_manager: MakeManager
+) -> None:
+    pattern = f"{server.host}/v1"
+    scope = f"{pattern} ({server.url})"
+    server.script("/start", Reply.redirect("/v1/ok"))
+    server.script("/v1/down", Reply(status=503))
+    manager = make_manager(max_retries=0, endpoint_configs={pattern: {"timeout": 9}})
+
+    def reconfigure(response: requests.Response, **_: Any) -> None:
+        if response.is_redirect:
+            manager.add_endpoint_config(pattern, {"circuit_breaker_failure_threshold": 1})
+            manager.get(server.url + "/v1/down")
+
+    manager.get(server.url + "/start", hooks={"response": reconfigure})
+    assert counts(manager, scope)["breaker_state"] == "open"
+
+
+def test_stats_are_plain_and_nobodys_to_change(
+    server: ScriptedServer, make_manager: MakeManager
+) -> None:
+    configs = {
+        "a.test": {"retry_statuses": {503, 500}, "ssl_context": ssl.create_default_context()},
+        "b.test": {"auth": requests.auth.HTTPBasicAuth("a", "b"), "api_key_header": "X-Mine"},
+    }
+    manager = make_manager(endpoint_configs=configs)
+    manager.get(server.url)
+    stats = manager.stats()
+    plain = json.loads(json.dumps(manager.get_stats()))
+    assert plain["endpoint_configs"] == {
+        "a.test": {"retry_statuses": [500, 503], "ssl_context": "SSLContext"},
+        "b.test": {"auth": "[REDACTED]", "api_key_header": "X-Mine"},
+    }
+    assert isinstance(hash(stats), int)
+    stats.as_dict()["endpoint_configs"].clear()
+    assert stats.as_dict()["endpoint_configs"] == plain["endpoint_configs"]
+    with pytest.raises(TypeError):
+        stats.scopes[server.url].counts.failures["x"] = 1  # type: ignore[index]
+
+
+def test_connections_that_the_server_has_closed_are_not_counted(
+    server: ScriptedServer, manager: ConnectionManager
+) -> None:
+    manager.get(server.url)
+    server.pause()
+    wait_until(lambda: counts(manager, server.url)["connections_open"] == 0)
+    assert counts(manager, server.url)["connections_idle"] == 0

@@ -19,7 +19,8 @@ _MOST_ERRORS = 100
 _SHOWN_TEXTS = ("_message", "url", "location", "strerror", "filename", "filename2")
 _QUERY = re.compile(r"\?[^\s?=]*=\S*")
 _BARE_VALUES = re.compile(  # what requests and urllib3 show without its name
-    r"(?P<before>in header value: |Header part )(?s:.*?)(?= must be of type|\Z)"
+    r"(?P<before>in header (?:value|name): |Invalid header value |Header part )"
+    r"(?s:.*?)(?= must be of type|\Z)"
     r"|(?P<quote>[\"'])[^\s\"']*[:@][^\"']*(?P=quote)(?= is not a valid| contains invalid)"
 )
 
@@ -43,7 +44,7 @@ def redact_error(error: BaseException, *urls: str, handled: BaseException | None
         package = type(found).__module__.partition(".")[0]
         if isinstance(found, UnicodeError):
             _hide_object(found)
-        elif package in _THEIRS or (is_part and package == "builtins"):
+        elif package in _THEIRS or (is_part and package == "builtins") or _is_of_http_client(found):
             _rewrite(found, spellings)
         elif package != _OURS and (package != "builtins" or found is error):
             continue
@@ -82,6 +83,10 @@ def _rewrite(error: BaseException, spellings: list[tuple[str, str]]) -> None:
             text = getattr(error, name, None)
             if isinstance(text, str) and shown(text) != text:
                 setattr(error, name, shown(text))
+
+
+def _is_of_http_client(error: BaseException) -> bool:
+    return type(error) is ValueError and str(error).startswith("Invalid header value ")
 
 
 def _hide_object(error: UnicodeError) -> None:

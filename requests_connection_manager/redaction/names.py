@@ -29,6 +29,7 @@ _FACT_ABOUT_ONE = re.compile(
     r"|(?:^|_)(?:max|min|total|num|n)_?tokens?(?:_|$)|tokens_?(?:per|used|limit|remaining|total)"
     r"|(?:^|_)(?:prompt|completion|input|output|new|cached?|reasoning|thinking|audio|text|image"
     r"|generated|remaining|limit|used|ratelimit_\w+)_?tokens(?:_|$|details)"
+    r"|^api_key_(?:header|query)$"
 )
 _KEY = re.compile(r"(?:^|_)key$")
 _KEY_TO_NO_LOCK = re.compile(

@@ -81,6 +81,8 @@ def _redact_fields(text: str) -> str:
         at, name = found.end(), found["name"]
         quoted = _QUOTED.match(text, at)
         hide = is_sensitive_field(name)
+        if name == "key" and found["sign"] == ":" and not found["close"]:
+            hide = False  # "missing key: colour" is prose
         if found["sign"] == ",":
             before = text[max(0, found.start() - 3) : found.start()].rstrip("bBuU")
             hide = hide and bool(found["open"] and found["close"]) and before[-1:] in ("(", "[")

@@ -6,7 +6,7 @@ import re
 
 from .names import REDACTED, is_sensitive_field
 
-_USER_INFO = re.compile(r"^([^/?#]*//)?[^/?#]*@")
+_USER_INFO = re.compile(r"^([^/?#]+[/\\]+|//)?[^/?#]*@")
 _MATRIX = re.compile(r";([^=;/]+)=([^;/]*)")
 
 
