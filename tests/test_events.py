@@ -199,21 +199,22 @@ def test_changes_of_a_circuit_are_told_in_their_order(
         circuit_breaker_failure_threshold=1, circuit_breaker_recovery_timeout=0, max_retries=0
     )
     heard: list[str] = []
-    told_of_opening, may_go_on = threading.Event(), threading.Event()
+    has_closed, may_go_on = threading.Event(), threading.Event()
 
     @manager.on_breaker_change
     def slow(event: BreakerChanged) -> None:
         if event.new_state == "open":
-            told_of_opening.set()
             manager.get(server.url + "/well")  # the trial, which closes the circuit
+            has_closed.set()
             may_go_on.wait(5)
 
     manager.on_breaker_change(lambda event: heard.append(event.new_state))
     server.script("/", Reply(status=503))
     tripping = threading.Thread(target=manager.get, args=(server.url,))
     tripping.start()
-    assert told_of_opening.wait(5)
+    assert has_closed.wait(5)
     manager.get(server.url + "/well")
+    assert heard == []
     may_go_on.set()
     tripping.join(5)
     assert heard == ["open", "half-open", "closed"]
