@@ -20,6 +20,7 @@ from . import (
     get_overhead,
     open_breaker,
     rate_limit_fairness,
+    statistics_cost,
     throughput,
 )
 from .harness import Figure, as_table
@@ -32,6 +33,7 @@ BENCHMARKS = {
     "rate_limit_fairness": rate_limit_fairness.main,
     "deadline": deadline.main,
     "endpoint_lookup": endpoint_lookup.main,
+    "statistics_cost": statistics_cost.main,
 }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import requests
 
 from .call import Call, current_call
+from .exceptions import ConnectionManagerError
 from .failures import is_failing_error, kind_of_failure
 from .log import call_ended, logger
 from .redaction import redact_error
@@ -28,7 +29,8 @@ def in_ring(
         return response
     except Exception as error:
         outcome = error
-        redact_error(error, url, handled=call.handled)
+        if not isinstance(error, ConnectionManagerError):  # those know what to say
+            redact_error(error, url, handled=call.handled)
         call.settle_by_error(error)
         if is_failing_error(error) and call.deadline is not None and call.deadline.expired:
             outcome = call.too_late(url, "the time ran out in a redirect")
