@@ -108,7 +108,6 @@ class OAuth2ClientCredentials(AuthBase):
         self._token: Token | None = None
         self._landing: _Landing | None = None
         self._not_before = -math.inf  # for an early renewal
-        self._own_manager: ConnectionManager | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: vars(self)[name] for name in ("_request", "_skew", "_clock")}
@@ -231,17 +230,10 @@ class OAuth2ClientCredentials(AuthBase):
 
     def _ask(self, call: Call | None) -> requests.Response:
         request = self._request.prepare()
-        session = self._own_session() if call is None else call.session
-        assert session is not None
-        settings = session.merge_environment_settings(request.url or "", {}, None, None, None)
-        settings["stream"] = False  # so that the body, too, is under the policies
-        return session.send(request, allow_redirects=False, **settings)
-
-    def _own_session(self) -> requests.Session:
-        with self._lock:
-            if self._own_manager is None:
-                self._own_manager = ConnectionManager()
-            return self._own_manager.session
+        if call is not None and call.session is not None:
+            return _sent(call.session, request)
+        with ConnectionManager() as manager:  # it is rarely needed, and keeps nothing open
+            return _sent(manager.session, request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +269,12 @@ class _OnceMore:
     def __reduce__(self) -> tuple[Any, ...]:
         # Responses and errors are pickled with their request, and that with its hooks.
         return _OnceMore, (None, None, "")
+
+
+def _sent(session: requests.Session, request: requests.PreparedRequest) -> requests.Response:
+    settings = session.merge_environment_settings(request.url or "", {}, None, None, None)
+    settings["stream"] = False  # so that the body, too, is under the policies
+    return session.send(request, allow_redirects=False, **settings)
 
 
 def _call_under_way() -> Call | None:

@@ -285,7 +285,7 @@ def test_the_answers_of_a_list_that_fails_are_closed() -> None:
     with pytest.raises(requests.ConnectionError):
         batch_request(send, items, max_workers=3, return_exceptions=False)
     wait_until(lambda: held.closed == held.began)
-    assert 20 <= held.began <= 22
+    assert 18 <= held.began <= 22  # two may have been taken, and not yet begun
 
 
 def test_a_nested_batch_is_stopped_with_its_outer() -> None:
