@@ -18,7 +18,7 @@ from urllib3.exceptions import EmptyPoolError
 from .attempt import BoundedAdapter
 from .call import Call, current_call
 from .endpoints import Endpoints
-from .exceptions import ConnectionManagerError
+from .exceptions import ConnectionManagerError, ManagerClosed
 from .hop import Answer, Hop
 from .lookup import Endpoint
 from .policies.deadline import Deadline
@@ -87,13 +87,9 @@ class ManagedAdapter(BoundedAdapter):
         hop = Hop(call, endpoint, request, arguments, ticket, context)
         try:
             return self._send_retrying(hop)
-        except BatchStopped:
-            hop.forget()
-            raise
-        except Exception:
-            raise
-        except BaseException:
-            hop.forget()
+        except BaseException as error:
+            if isinstance(error, (BatchStopped, ManagerClosed)) or not isinstance(error, Exception):
+                hop.forget()
             raise
         finally:
             ticket.settle(hop.answered, hop.failure)
@@ -207,16 +203,11 @@ def _first_permit(hop: Hop) -> Permit | None:
 
 def _next_permit(hop: Hop) -> Permit | None:
     try:
-        permit = hop.call.take_permit(hop.endpoint)
+        hop.ticket.permit = hop.call.take_permit(hop.endpoint)
     except ConnectionManagerError as rejection:
         raise rejection from hop.failure  # what the retry was for
-    try:
-        hop.call.tell_of_wait(hop.endpoint, permit)
-    except BaseException:
-        if permit is not None and hop.endpoint.limiter is not None:
-            hop.endpoint.limiter.give_back(permit)
-        raise
-    return permit
+    hop.call.tell_of_wait(hop.ticket)
+    return hop.ticket.permit
 
 
 def _pause(hop: Hop, delay: float, answer: Answer) -> None:
@@ -243,7 +234,7 @@ def _end(hop: Hop, answer: Answer, decision: Stop | None) -> requests.Response:
         if decision is None or not hop.endpoint.merged.retry.raises_on_status:
             return answer
         if hop.arguments["stream"]:
-            _keep_small_body(answer)
+            keep_small_body(answer)
         text = f"too many {answer.status_code} error responses"
         plain = RetryError(text, request=hop.request, response=answer)
         raise hop.exhausted(decision, plain, answer)
@@ -251,7 +242,7 @@ def _end(hop: Hop, answer: Answer, decision: Stop | None) -> requests.Response:
         del answer  # if it is raised, it holds this frame
 
 
-def _keep_small_body(response: requests.Response) -> None:
+def keep_small_body(response: requests.Response) -> None:
     """Read a streamed error's body if it is small, so as to lose neither it nor the connection."""
     try:
         if int(response.headers.get("Content-Length", _SMALL_BODY)) < _SMALL_BODY:

@@ -10,6 +10,7 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import rewind_body
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import ProtocolError
 from urllib3.poolmanager import PoolKey
@@ -154,6 +155,20 @@ def with_its_own_time(response: requests.Response) -> requests.Response:
         for each in (response, *response.history):
             each.elapsed = each.__dict__.get(_ELAPSED, each.elapsed)
     return response
+
+
+def is_ready_again(request: requests.PreparedRequest) -> bool:
+    """Put the body back to where it began; only a file, text or bytes surely can be."""
+    if request.body is None or isinstance(request.body, (bytes, str)):
+        return True
+    # Where a file-like body began; requests keeps it for its redirects, under this name only.
+    if not isinstance(request._body_position, int):
+        return False
+    try:
+        rewind_body(request)
+    except (requests.RequestException, OSError, ValueError, AttributeError):
+        return False
+    return True
 
 
 def _read(response: requests.Response) -> None:

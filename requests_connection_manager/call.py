@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import requests
 from requests.exceptions import InvalidSchema
 
-from .exceptions import Attempt, DeadlineExceeded
+from .exceptions import Attempt, ConnectionManagerError, DeadlineExceeded
 from .failures import failure_of_status, is_failing_error
 from .lookup import Endpoint, EndpointTable
 from .policies.circuit_breaker import Admission, Breaker
@@ -100,6 +100,8 @@ class Call:
     tally: Tally
     """Where the call is counted: that of its first URL."""
     session: requests.Session | None = None
+    check_open: Callable[[], object] | None = None
+    """Raises `ManagerClosed`."""
     endpoint: Endpoint | None = None
     """That of the first hop, if the arguments of the hop were already filled in from it."""
     given: Mapping[str, Any] = field(default_factory=dict)
@@ -171,7 +173,7 @@ class Call:
             return
         try:
             ticket.renew()
-            self.tell_of_wait(ticket.endpoint, ticket.permit)
+            self.tell_of_wait(ticket)
         except BaseException:
             ticket.give_back()
             self.let_go = let_go
@@ -180,11 +182,11 @@ class Call:
     def take_permit(self, endpoint: Endpoint) -> Permit | None:
         """Wait for a permit as long as settings and deadline allow; raises `RateLimitExceeded`.
 
-        And `BatchStopped`, with the permit given back, if the call is no longer wanted.
+        And `ManagerClosed` or `BatchStopped`, with the permit given back, if the call is no longer
+        wanted.
         """
+        self.check_wanted()
         limiter, group = endpoint.limiter, self.group
-        if group is not None:
-            group.check()
         permit = None
         if limiter is not None:
             longest = endpoint.merged.longest_wait
@@ -193,17 +195,35 @@ class Call:
             if group is None:
                 permit = limiter.acquire(longest, endpoint.name)
             else:
-                permit = group.acquire(limiter, longest, endpoint.name)
+                permit = group.acquire(limiter, longest, endpoint.name, self.check_wanted)
+            if permit.waited:
+                try:
+                    self.check_wanted()
+                except BaseException:
+                    limiter.give_back(permit)
+                    raise
         self.let_go = True
         return permit
 
-    def tell_of_wait(self, endpoint: Endpoint, permit: Permit | None) -> None:
+    def tell_of_wait(self, ticket: Ticket) -> None:
         """Tell of a wait, once the permit is where a call that a listener makes can take it."""
-        limiter = endpoint.limiter
-        if permit is not None and permit.waited and limiter is not None:
+        endpoint, permit = ticket.endpoint, ticket.permit
+        if permit is None or not permit.waited or endpoint.limiter is None:
+            return
+        try:
             self.table.ledger.permit_waited_for(
-                endpoint.name, endpoint.tally, limiter.scope, permit.waited
+                endpoint.name, endpoint.tally, endpoint.limiter.scope, permit.waited
             )
+        except BaseException:
+            ticket.give_back()
+            raise
+
+    def check_wanted(self) -> None:
+        """Raise what says that nothing more is to be sent."""
+        if self.check_open is not None:
+            self.check_open()
+        if self.group is not None:
+            self.group.check()
 
     def claim(self, endpoint: Endpoint) -> Ticket | None:
         """Hand out the first hop's ticket, once, and only for its own endpoint."""
@@ -245,7 +265,8 @@ class Call:
         blamed = is_failing_error(error) and not nothing_sent
         ticket.settle(False, error if blamed else None)
         mistaken = isinstance(error, (ValueError, TypeError)) and not self.hops
-        if nothing_sent or mistaken:
+        refused = isinstance(error, ConnectionManagerError) and not self.hops
+        if nothing_sent or mistaken or refused:
             ticket.give_back()
             self.let_go = bool(self.log)
         elif blamed or self.hops:

@@ -218,6 +218,12 @@ _OF_THE_CONNECTION = frozenset(
 
 
 # The values of the next two are not shown, for whoever mixes them up has given the key itself.
+def bearer(name: str, value: Any) -> Any:
+    if credential(name, value) is not None and value[:7].lower() == "bearer ":
+        raise _hidden(name, "the token alone: `Bearer` is put before it")
+    return value
+
+
 def header_name(name: str, value: Any) -> Any:
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
         raise _hidden(name, "the name of a header")

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from .arguments import UNSET
 from .exceptions import ConfigurationError
 from .hooks import Hooks
 from .lookup import LIMIT_SETTINGS, EndpointTable, Rule
@@ -17,8 +18,6 @@ from .patterns import Pattern
 from .policies.circuit_breaker import Circuit
 from .scopes import Counted, Kept, Key
 from .settings import Layer, Settings, checked_layer, endpoint_layer
-
-_UNSET = object()
 
 
 class Endpoints:
@@ -123,7 +122,7 @@ class Endpoints:
         if old is None:
             return
         del self._configs[old.text]
-        if any(old.layer.get(name, _UNSET) != layer.get(name, _UNSET) for name in LIMIT_SETTINGS):
+        if any(old.layer.get(name, UNSET) != layer.get(name, UNSET) for name in LIMIT_SETTINGS):
             self._kept.limiters.drop(lambda key: key.owner == old.pattern)
 
     def _drop_unreachable(self, changed: Pattern) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import requests
-from requests.utils import rewind_body
 
+from .attempt import is_ready_again
 from .call import Call, Sent, Ticket, count_of, told
 from .exceptions import MaxRetriesExceeded
 from .failures import failure_of_status, in_short, is_failing_error, never_left
@@ -83,8 +83,8 @@ class Hop:
 
     def tell_of_retry(self, delay: float) -> None:
         """Tell that after the last attempt there will be another."""
-        told = self.log[-1].told()
-        self.call.table.ledger.retry_planned(self.endpoint.name, self.request, told, delay)
+        attempt = self.log[-1].told()
+        self.call.table.ledger.retry_planned(self.endpoint.name, self.request, attempt, delay)
 
     def let_go_of_errors(self) -> None:
         """Forget the attempts: an error that is raised would hold itself, by its frames."""
@@ -96,7 +96,7 @@ class Hop:
         if self.ticket.is_trial:
             return Stop("the trial of a half-open circuit is a single attempt")
         untouched = isinstance(answer, Exception) and never_left(answer)
-        if not untouched and not self._is_ready_again():
+        if not untouched and not is_ready_again(self.request):
             return Stop("its body can be read only once, so that it was not sent twice")
         return None
 
@@ -115,21 +115,3 @@ class Hop:
             endpoint=self.endpoint.name,
             response=response,
         )
-
-    def _is_ready_again(self) -> bool:
-        """Put the body back to where it began; only a file, text or bytes surely can be."""
-        body = self.request.body
-        if body is None or isinstance(body, (bytes, str)):
-            return True
-        if not isinstance(self._body_position, int):
-            return False
-        try:
-            rewind_body(self.request)
-        except (requests.RequestException, OSError, ValueError, AttributeError):
-            return False
-        return True
-
-    @property
-    def _body_position(self) -> object:
-        # Where a file-like body began; requests keeps it for its redirects, under this name only.
-        return self.request._body_position

@@ -1,4 +1,7 @@
-"""What is told of what happens inside of a call: each thing once counted, logged, and heard."""
+"""What is told, to the log and to listeners, of what happens inside of a call.
+
+Attempts are counted by the hop and calls by the ring, where that costs least.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +58,7 @@ class Ledger:
     def breaker_changed(self, change: BreakerChanged) -> None:
         """Tell of a circuit; the call that changed it is not to suffer from who listens."""
         level = logging.WARNING if change.new_state == "open" else logging.INFO
-        because = f" after {change.last_error}" if change.last_error is not None else ""
+        is_open = change.new_state == "open"
+        because = f" after {change.last_error}" if is_open and change.last_error else ""
         logger.log(level, "circuit of %s is %s%s", change.endpoint, change.new_state, because)
         self._hooks.tell(change, vetoes=False)

@@ -39,6 +39,12 @@ class _Default:
     def __get__(self, owner: LiveSettings | None, kind: type | None = None) -> Any:
         return self if owner is None else getattr(owner._endpoints.defaults, self._name)
 
+    def __set__(self, owner: LiveSettings, value: object) -> None:
+        raise AttributeError(
+            f"{self._name} cannot be assigned to: there is a set_... for what changes at run time, "
+            "such as set_timeouts, set_bearer_token or set_ssl_verification."
+        )
+
 
 class LiveSettings:
     """The setters of a manager, and what is set."""

@@ -132,8 +132,15 @@ class ConnectionManager(Verbs, LiveSettings):
             stacklevel=3,
         )
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError("a ConnectionManager cannot be copied: make one where it is needed")
+
     def close(self) -> None:
-        """Close all connections; what is used afterwards raises `ManagerClosed`."""
+        """Let go of all connections; what is used afterwards raises `ManagerClosed`.
+
+        Calls that wait or back off end with it, too. A connection whose response is still held
+        closes with that.
+        """
         self.session.shut()
 
     def __enter__(self) -> ConnectionManager:

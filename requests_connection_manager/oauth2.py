@@ -6,23 +6,35 @@ The law: one fetch at a time, whoever asks, and no lock is held while the networ
 from __future__ import annotations
 
 import math
+import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from threading import Lock, get_ident
+from threading import Lock
 from typing import Any, Literal
 
 import requests
 from requests.auth import AuthBase
-from requests.utils import rewind_body
+from requests.cookies import extract_cookies_to_jar
 
 from . import checks as check
+from .adapter import keep_small_body
+from .attempt import is_ready_again
 from .call import Call, current_call
-from .exceptions import AuthenticationError, DeadlineExceeded, ManagerClosed
+from .exceptions import (
+    AuthenticationError,
+    ConnectionManagerError,
+    DeadlineExceeded,
+    ManagerClosed,
+)
 from .manager import ConnectionManager
 from .patterns import parse_origin, split_url
+from .policies.deadline import Deadline
+from .session import ManagedSession
 from .token_endpoint import Failure, Token, TokenRequest
+from .work_group import BatchStopped
 
 _PAUSE = 5.0
 """Seconds from an early renewal that failed to the next."""
@@ -35,22 +47,29 @@ class _Flight:
 
     __slots__ = ("__weakref__", "landing")
 
-    def __init__(self) -> None:
-        self.landing = _Landing(self)
+    def __init__(self, session: object) -> None:
+        self.landing = _Landing(self, session)
 
 
 class _Landing:
     """What a fetch comes to, for those who wait for it."""
 
-    __slots__ = ("_gate", "flight", "landed", "outcome", "thread")
+    __slots__ = ("_gate", "_pid", "flight", "landed", "outcome", "session")
 
-    def __init__(self, flight: _Flight) -> None:
+    def __init__(self, flight: _Flight, session: object) -> None:
         self.flight = weakref.ref(flight)  # dead, but not landed: an interrupt tore its thread away
-        self.thread = get_ident()
+        self._pid = os.getpid()
+        self.session = session
+        """Whose policies the fetch is under: they do not speak for another's."""
         self.outcome: Token | Failure | None = None  # None, but landed: for its own thread's reason
         self.landed = False
         self._gate = Lock()  # an Event is Python within; interrupted there, it stays locked for all
         self._gate.acquire()
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether nobody makes the fetch any more: its thread was torn away, or left by a fork."""
+        return self.flight() is None or self._pid != os.getpid()
 
     def land(self) -> None:
         self.landed = True
@@ -63,13 +82,18 @@ class _Landing:
         return self.landed
 
 
+_in_the_air: ContextVar[tuple[_Landing, ...]] = ContextVar("_in_the_air", default=())
+"""The fetches in whose course this code runs, in a batch's thread, too: it cannot wait for them."""
+
+
 class OAuth2ClientCredentials(AuthBase):
     """Signs requests with a bearer token that it fetches, keeps, and renews.
 
     A token is renewed ``skew`` seconds before it expires; None: 30, or half of its life where that
-    is shorter. After a 401 a fresh one is tried, once. ``client_auth`` says where id and secret
-    go: into the Authorization header, or into the form (RFC 6749 §2.3.1); ``extra`` are more
-    fields of the form, such as ``audience``.
+    is shorter. A ``skew`` that is not shorter than the life means a new token for each request.
+    After a 401 a fresh one is tried, once. ``client_auth`` says where id and secret go: into the
+    Authorization header, or into the form (RFC 6749 §2.3.1); ``extra`` are more fields of the form,
+    such as ``audience``.
 
     The token request is sent by the manager whose call needs the token, under the policies of
     ``token_url``; in a plain call of requests, by a manager of its own. Its failure is an
@@ -135,7 +159,7 @@ class OAuth2ClientCredentials(AuthBase):
             return token
         call = _call_under_way()
         while True:
-            flight = _Flight()
+            flight = _Flight(call and call.session)
             try:  # whatever interrupts this thread from here on, it lets others fetch
                 token, landing = self._board(flight)
                 if landing is flight.landing:
@@ -161,7 +185,7 @@ class OAuth2ClientCredentials(AuthBase):
             token, theirs, now = self._token, self._landing, self._clock()
             if token is not None and now >= token.expires_at:
                 token = None
-            flying = theirs is not None and theirs.flight() is not None
+            flying = theirs is not None and not theirs.is_dead
             if token is not None and (flying or now < max(token.renew_at, self._not_before)):
                 return token, None
             if not flying:
@@ -169,12 +193,20 @@ class OAuth2ClientCredentials(AuthBase):
             return token, theirs
 
     def _fly(self, landing: _Landing, kept: Token | None, call: Call | None, url: str) -> Token:
-        landing.outcome = outcome = self._fetch(call, url)
+        outer = _in_the_air.set((*_in_the_air.get(), landing))
+        try:
+            landing.outcome = outcome = self._fetch(call, url, early=kept is not None)
+        except ConnectionManagerError:
+            if kept is not None and self._clock() < kept.expires_at:
+                return kept  # this was an early renewal, which was not worth the call
+            raise
+        finally:
+            _in_the_air.reset(outer)
         with self._lock:
             if isinstance(outcome, Token):
                 self._token = outcome
             elif kept is not None and self._token is kept and self._clock() < kept.expires_at:
-                return kept  # this was an early renewal
+                return kept
         return self._token_of(outcome)
 
     def _land(self, flight: _Flight) -> None:
@@ -188,16 +220,18 @@ class OAuth2ClientCredentials(AuthBase):
 
     def _wait(self, landing: _Landing, call: Call | None, url: str) -> Token | Failure | None:
         """Wait for another thread's fetch; None: it came to nothing that concerns this one."""
-        if landing.thread == get_ident():
+        if landing in _in_the_air.get():
             where = self._request.endpoint
             return Failure(f"no token from {where}: the request for it must not be signed with it.")
+        mine = call and call.session
         while True:
             left = math.inf if call is None or call.deadline is None else call.deadline.left()
             if landing.wait(min(left, _LOOK)):
-                return landing.outcome
+                theirs = isinstance(landing.outcome, Failure) and landing.session is not mine
+                return None if theirs else landing.outcome
             if call is not None and left <= 0:
                 raise call.too_late(url, "another thread was still fetching a token")
-            if landing.flight() is None:
+            if landing.is_dead:
                 return None
 
     def _token_of(self, outcome: Token | Failure) -> Token:
@@ -206,15 +240,22 @@ class OAuth2ClientCredentials(AuthBase):
         # To each thread its own: in one that several raise, their tracebacks would mix.
         raise AuthenticationError(outcome.text, endpoint=self._request.endpoint) from outcome.cause
 
-    def _fetch(self, call: Call | None, url: str) -> Token | Failure:
+    def _fetch(self, call: Call | None, url: str, early: bool) -> Token | Failure:
         """Ask for a token; raises what concerns this thread's call, and no other's."""
-        asked_at = self._clock()
+        whole = call.deadline if call is not None else None
         try:
-            return self._request.read(self._ask(call), asked_at, self._skew)
+            if call is not None and whole is not None and early:
+                call.deadline = Deadline(whole.left() / 2)  # there is a token, for all that
+            answer = self._ask(call)
+            asked_at = self._clock() - answer.elapsed.total_seconds()  # of its last attempt
+            return self._request.read(answer, asked_at, self._skew)
         except Exception as error:
             failure = self._request.failed(error)
+        finally:
+            if call is not None:
+                call.deadline = whole
         # Raised out here, they have no __context__; it would hold the secret.
-        if isinstance(failure.cause, ManagerClosed):
+        if isinstance(failure.cause, (ManagerClosed, BatchStopped)):
             raise failure.cause
         if call is not None and self._was_cut_short(call, failure.cause):
             raise call.too_late(url, "no time was left to fetch a token") from failure.cause
@@ -230,8 +271,8 @@ class OAuth2ClientCredentials(AuthBase):
 
     def _ask(self, call: Call | None) -> requests.Response:
         request = self._request.prepare()
-        if call is not None and call.session is not None:
-            return _sent(call.session, request)
+        if call is not None and isinstance(call.session, ManagedSession):
+            return _sent(call.session.aside(), request)
         with ConnectionManager() as manager:  # it is rarely needed, and keeps nothing open
             return _sent(manager.session, request)
 
@@ -256,11 +297,17 @@ class _OnceMore:
             return response
         auth._forget(token)
         again = request.copy()
-        if not _is_ready_again(again):
+        if not is_ready_again(again):
             return response
-        response.content  # noqa: B018  # read to the end, the connection can be used again
+        keep_small_body(response)
         response.close()
-        again.headers["Authorization"] = f"Bearer {auth._valid_token(url).value}"
+        fresh = f"Bearer {auth._valid_token(url).value}"
+        again.headers["Authorization"] = fresh
+        request.headers["Authorization"] = fresh  # of which requests makes those of its redirects
+        if again._cookies is not None:  # as requests does between its own two rounds
+            extract_cookies_to_jar(again._cookies, request, response.raw)
+            again.headers.pop("Cookie", None)
+            again.prepare_cookies(again._cookies)
         answer = response.connection.send(again, **kwargs)
         answer.history.append(response)
         answer.request = again
@@ -284,14 +331,3 @@ def _call_under_way() -> Call | None:
 
 def _origin(url: str) -> object:
     return parse_origin(split_url(url)[0])
-
-
-def _is_ready_again(request: requests.PreparedRequest) -> bool:
-    """Put the body back to where it began; only a file, text or bytes surely can be."""
-    if request.body is None or isinstance(request.body, (bytes, str)):
-        return True
-    try:
-        rewind_body(request)
-    except (requests.RequestException, OSError, ValueError, AttributeError):
-        return False
-    return True

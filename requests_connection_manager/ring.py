@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import requests
 
@@ -12,7 +13,11 @@ from .call import Call, current_call
 from .exceptions import ConnectionManagerError
 from .failures import is_failing_error, kind_of_failure
 from .log import call_ended, logger
+from .patterns import as_text
 from .redaction import redact_error
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 
 def in_ring(
@@ -51,3 +56,13 @@ def in_ring(
             call_ended(str(method), url, outcome, attempts, time.monotonic() - started)
         call.log, call.handled = [], None
         outcome = None  # an error would hold this frame, and all that it holds, in a circle
+
+
+def without_credentials(function: Callable[[A], R], argument: A) -> R:
+    """Call a function; an error of requests that comes of it shows no credential of a URL."""
+    try:
+        return function(argument)
+    except Exception as error:
+        url = argument.url if isinstance(argument, requests.Request) else argument
+        redact_error(error, as_text(url))
+        raise

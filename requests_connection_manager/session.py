@@ -7,10 +7,12 @@ here, and its ticket handed down to the adapter.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from collections.abc import Generator
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
 
 import requests
+from requests.cookies import RequestsCookieJar
 from requests.exceptions import InvalidSchema
 
 from .adapter import ManagedAdapter
@@ -23,13 +25,11 @@ from .environment import RememberingSession
 from .exceptions import ConnectionManagerError, ManagerClosed
 from .lookup import Endpoint
 from .patterns import as_text
-from .policies.deadline import Deadline
+from .policies.deadline import Deadline, inherited
 from .redaction import redact_error
-from .ring import in_ring
+from .ring import in_ring, without_credentials
 from .settings import ManagerSettings
 
-A = TypeVar("A")
-R = TypeVar("R")
 _PER_HOP = ("timeout", "verify", "cert")
 """The arguments that each hop has from its own URL, unless the caller gave them."""
 
@@ -120,7 +120,6 @@ class ManagedSession(RememberingSession, OriginBoundSession):
             self.check_open()
             call.ticket = call.admit(endpoint)
             call.take_first_permit(call.ticket)
-            self.check_open()  # after a wait it need not be
             return forward(method=method, url=url, **arguments)
 
         try:
@@ -181,7 +180,7 @@ class ManagedSession(RememberingSession, OriginBoundSession):
         """
         call = self._under_way()
         if call is None or call.preparing or call.hops:
-            return _without_credentials(self._prepare_anew, request)
+            return without_credentials(self._prepare_anew, request)
         assert call.endpoint is not None
         call.preparing += 1
         try:
@@ -277,6 +276,16 @@ class ManagedSession(RememberingSession, OriginBoundSession):
             if isinstance(adapter, ManagedAdapter):
                 adapter.drop_pools()
 
+    def aside(self) -> ManagedSession:
+        """Return one that shares all but the cookies: what it is sent is told to nobody else."""
+        other = ManagedSession.__new__(ManagedSession)
+        vars(other).update(vars(self))
+        other.cookies = RequestsCookieJar(DefaultCookiePolicy(allowed_domains=()))
+        return other
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError("the session of a ConnectionManager cannot be copied: make a manager")
+
     def shut(self) -> None:
         """Close the pools, and refuse whatever comes after."""
         self._shut = True
@@ -320,26 +329,16 @@ class ManagedSession(RememberingSession, OriginBoundSession):
 
     def _start(self, url: str) -> Call:
         table = self._endpoints.table
-        endpoint = _without_credentials(table.resolve, url)
+        endpoint = without_credentials(table.resolve, url)
         parent = current_call.get()
-        deadline = Deadline.within(
-            endpoint.settings.total_timeout, parent.deadline if parent is not None else None
-        )
+        outer = parent.deadline if parent is not None else inherited.get()
+        deadline = Deadline.within(endpoint.settings.total_timeout, outer)
         return Call(
             table,
             tally=endpoint.tally,
             session=self,
+            check_open=self.check_open,
             endpoint=endpoint,
             deadline=deadline,
             parent=parent,
         )
-
-
-def _without_credentials(function: Callable[[A], R], argument: A) -> R:
-    """Call a function; an error of requests that comes of it shows no credential of a URL."""
-    try:
-        return function(argument)
-    except Exception as error:
-        url = argument.url if isinstance(argument, requests.Request) else argument
-        redact_error(error, as_text(url))
-        raise

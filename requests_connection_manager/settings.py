@@ -149,10 +149,10 @@ class Settings:
         "Send `api_key` in the query parameter of this name, instead of a header.",
     )
     bearer_token: str | None = _setting(
-        None, check.credential, "A token, sent as `Authorization: Bearer` (RFC 6750).", secret=True
+        None, check.bearer, "A token, sent as `Authorization: Bearer` (RFC 6750).", secret=True
     )
     oauth2_token: str | None = _setting(
-        None, check.credential, "An OAuth 2 access token, sent like a bearer token.", secret=True
+        None, check.bearer, "An OAuth 2 access token, sent like a bearer token.", secret=True
     )
     basic_auth: tuple[str | bytes, str | bytes] | None = _setting(
         None, check.basic_auth, "A `(user, password)` pair (RFC 7617).", secret=True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 
 from .exceptions import ConnectionManagerError
@@ -58,12 +59,14 @@ class WorkGroup:
         """How many calls are at a rate limiter: in its line, or just taking a permit."""
         return self._waiting
 
-    def acquire(self, limiter: RateLimiter, longest: float, endpoint: str) -> Permit:
+    def acquire(
+        self, limiter: RateLimiter, longest: float, endpoint: str, check: Callable[[], object]
+    ) -> Permit:
         """Take a permit, and count the call as waiting; after the stop none is taken."""
         with self._lock:
             self._waiting += 1
         try:
-            permit = limiter.acquire(longest, endpoint, self.check)
+            permit = limiter.acquire(longest, endpoint, check)
         finally:
             with self._lock:
                 self._waiting -= 1

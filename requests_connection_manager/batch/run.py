@@ -74,12 +74,16 @@ def batch_request(
                     discard(result.response)
                     raise first.error
                 outcomes[result.index] = result.response if result.error is None else result.error
+        return outcomes  # type: ignore[return-value]  # each has been filled in
     except BaseException:
         for outcome in outcomes:
             if not isinstance(outcome, Exception):
                 discard(outcome)
         raise
-    return outcomes  # type: ignore[return-value]  # each has been filled in
+    finally:  # an error that is raised would hold this frame, and all answers, in a circle
+        first.error = None
+        result = results = outcome = None  # type: ignore[assignment]
+        outcomes = []
 
 
 class _FirstError:
@@ -127,8 +131,12 @@ class _Batch:
             if (due := self._due()) is not None:
                 self._handed_out += 1
                 yield self._held.pop(due)
-        if self._broken is not None:
-            raise self._broken
+        broken, self._broken = self._broken, None
+        try:
+            if broken is not None:
+                raise broken
+        finally:
+            del broken  # it would hold this frame in a circle
 
     def discard_held(self) -> None:
         for result in self._held.values():

@@ -24,6 +24,7 @@ from typing import Any
 import requests
 
 from ..call import current_call
+from ..policies.deadline import inherited
 from ..work_group import WorkGroup, current_group
 from .items import BatchResult
 
@@ -55,6 +56,8 @@ class Workers:
         self._bell: SimpleQueue[None] = SimpleQueue()
         """Rings once for each that is put down in ``_finished``."""
         self._over = False
+        outer = current_call.get()
+        self._deadline = outer.deadline if outer is not None else inherited.get()
 
     @property
     def busy(self) -> int:
@@ -65,8 +68,14 @@ class Workers:
         if self._started < self._most:
             name = f"batch-worker-{self._started + 1}"
             work = copy_context().run
-            threading.Thread(target=work, args=(self._work,), name=name, daemon=True).start()
-            self._started += 1
+            worker = threading.Thread(target=work, args=(self._work,), name=name, daemon=True)
+            try:
+                worker.start()
+                self._started += 1
+            except RuntimeError:  # there can be no more threads; those that there are will do
+                if not self._started:
+                    raise
+                self._most = self._started
         self._tasks.put(task)
         self._unfinished += 1
 
@@ -102,6 +111,7 @@ class Workers:
 
     def _work(self) -> None:
         current_call.set(None)  # a call in whose hook the batch was begun is another thread's
+        inherited.set(self._deadline)
         current_group.set(self.group)
         while self._do(self._tasks.get()):
             pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Deadline:
         self._ends = math.inf
 
 
+inherited: ContextVar[Deadline | None] = ContextVar("inherited", default=None)
+"""That of the call in whose course a batch was begun: its workers' calls are a part of that one."""
 _LEAST = 0.001
 """Seconds; urllib3 takes no timeout of 0 or less."""
 
