@@ -23,6 +23,11 @@ def given_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not ARGUMENTS[name]}
 
 
+def lower_case(header: object) -> str:
+    """Return the name of a header, text or bytes, as names are compared."""
+    return header.decode("latin-1").lower() if isinstance(header, bytes) else str(header).lower()
+
+
 def why_unknown(name: object) -> str | None:
     """Say what is wrong with the name of an argument; None: nothing."""
     if not isinstance(name, str):

@@ -12,7 +12,7 @@ import requests
 from requests.exceptions import InvalidSchema
 
 from .exceptions import Attempt, ConnectionManagerError, DeadlineExceeded
-from .failures import failure_of_status, is_failing_error
+from .failures import count_of, failure_of_status, is_failing_error
 from .lookup import Endpoint, EndpointTable
 from .policies.circuit_breaker import Admission, Breaker
 from .policies.deadline import Deadline
@@ -48,11 +48,6 @@ class Sent(NamedTuple):
 def told(log: list[Sent]) -> tuple[Attempt, ...]:
     """Return a log as an error tells it."""
     return tuple(sent.told() for sent in log)
-
-
-def count_of(log: list[Sent], kind: str = "") -> str:
-    """Say how many attempts a log holds."""
-    return f"{len(log)} {kind}attempt{'' if len(log) == 1 else 's'}"
 
 
 @dataclass(slots=True)
@@ -285,7 +280,7 @@ class Call:
         assert deadline is not None
         return DeadlineExceeded(
             f"{public_url(url)}: {why} after {deadline.elapsed:.3g} s and "
-            f"{count_of(self.log, 'finished ')}; total_timeout={deadline.seconds:g} s.",
+            f"{count_of(len(self.log))}; total_timeout={deadline.seconds:g} s.",
             elapsed=deadline.elapsed,
             attempts=told(self.log),
             endpoint=self.endpoint.name if self.endpoint else None,

@@ -14,6 +14,7 @@ from urllib.parse import unquote_plus, urlencode
 import requests
 from requests.structures import CaseInsensitiveDict
 
+from .arguments import lower_case
 from .patterns import parse_origin, split_url
 from .redaction import is_sensitive_field
 
@@ -171,7 +172,7 @@ class OriginBoundSession(requests.Session):
 
     def should_strip_auth(self, old_url: str, new_url: str) -> bool:
         """Say whether a redirect crosses an origin, as requests does, or is to another host."""
-        return super().should_strip_auth(old_url, new_url) or is_other_host(old_url, new_url)
+        return super().should_strip_auth(old_url, new_url) or _is_other_host(old_url, new_url)
 
     def rebuild_auth(
         self, prepared_request: requests.PreparedRequest, response: requests.Response
@@ -200,7 +201,7 @@ def _leave_cookies_behind(redirected: requests.PreparedRequest, session: request
     redirected.prepare_cookies(kept)
 
 
-def is_other_host(old: str, new: str) -> bool:
+def _is_other_host(old: str, new: str) -> bool:
     """Whether two URLs name different hosts, in the eyes of what will connect to them."""
     try:
         return parse_origin(split_url(old)[0]).host != parse_origin(split_url(new)[0]).host
@@ -210,11 +211,7 @@ def is_other_host(old: str, new: str) -> bool:
 
 def names_of(headers: Any) -> set[str]:
     """Return the names of headers in lower case; what is none, requests will complain of."""
-    names = headers.keys() if hasattr(headers, "keys") else ()
-    return {
-        name.decode("latin-1").lower() if isinstance(name, bytes) else str(name).lower()
-        for name in names
-    }
+    return set(map(lower_case, headers.keys())) if hasattr(headers, "keys") else set()
 
 
 def _response_hooks(hooks: Any) -> list[Callable[..., Any]]:

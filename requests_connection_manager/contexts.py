@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 
-from .arguments import UNSET
+from .arguments import UNSET, lower_case
 
 
 class RequestContext:
@@ -30,8 +30,8 @@ class RequestContext:
     def update_headers(self, headers: Mapping[str, Any]) -> None:
         """Add headers, or replace those of the same name, whatever their case."""
         given = requests.utils.to_key_val_list(self.kwargs.get("headers") or {})
-        gone = {_lower(name) for name in headers}
-        kept = {name: value for name, value in given if _lower(name) not in gone}
+        gone = {lower_case(name) for name in headers}
+        kept = {name: value for name, value in given if lower_case(name) not in gone}
         self.kwargs["headers"] = {**kept, **headers}
 
     def update_payload(self, data: Any = UNSET, json: Any = UNSET) -> None:
@@ -78,7 +78,3 @@ def _copied(value: Any) -> Any:
         return kind(map(_copied, value))
     copy = getattr(value, "copy", None)
     return copy() if isinstance(value, (Mapping, CookieJar)) and callable(copy) else value
-
-
-def _lower(name: object) -> str:
-    return name.decode("latin-1").lower() if isinstance(name, bytes) else str(name).lower()

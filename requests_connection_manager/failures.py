@@ -63,6 +63,11 @@ def transport_error(error: BaseException) -> HTTPError | None:
     return ProtocolError("Connection aborted.", error)
 
 
+def count_of(attempts: int, kind: str = "") -> str:
+    """Say how many attempts there were."""
+    return f"{attempts} {kind}attempt{'' if attempts == 1 else 's'}"
+
+
 def kind_of_failure(outcome: object) -> str | None:
     """Say in one word what went wrong in a call; None: nothing."""
     if isinstance(outcome, MaxRetriesExceeded):

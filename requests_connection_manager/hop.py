@@ -9,9 +9,9 @@ from typing import Any
 import requests
 
 from .attempt import is_ready_again
-from .call import Call, Sent, Ticket, count_of, told
+from .call import Call, Sent, Ticket, told
 from .exceptions import MaxRetriesExceeded
-from .failures import failure_of_status, in_short, is_failing_error, never_left
+from .failures import count_of, failure_of_status, in_short, is_failing_error, never_left
 from .lookup import Endpoint
 from .policies.retry import Stop
 from .redaction import public_url
@@ -107,7 +107,7 @@ class Hop:
         what = f"status {response.status_code}" if response is not None else in_short(plain)
         return MaxRetriesExceeded.instead_of(plain)(
             f"{self.method} {public_url(self.url)}: {what} after "
-            f"{count_of(self.log)}{stop.why and f': {stop.why}'}. "
+            f"{count_of(len(self.log))}{stop.why and f': {stop.why}'}. "
             f"`attempts` tells more; the endpoint is {self.endpoint.name}.",
             attempts=told(self.log),
             last_error=plain,

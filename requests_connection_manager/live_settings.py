@@ -7,7 +7,7 @@ what is set; pooled ones that were made otherwise are not used for it.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from .arguments import UNSET
@@ -17,14 +17,18 @@ from .session import ManagedSession
 from .settings import SCHEMES, Layer, Settings
 
 _CREDENTIALS = (*SCHEMES, "api_key_header", "api_key_query")
-_FIELDS = {
-    "api_key": ("api_key", "header_name"),
-    "bearer": ("token",),
-    "oauth2": ("token",),
-    "basic": ("username", "password"),
+_FIELDS: dict[str, dict[str, str]] = {
+    "api_key": {
+        "api_key": "api_key",
+        "header_name": "api_key_header",
+        "query_name": "api_key_query",
+    },
+    "bearer": {"token": "bearer_token"},
+    "oauth2": {"token": "oauth2_token"},
+    "basic": {"username": "basic_auth", "password": "basic_auth"},
 }
-"""What `set_endpoint_auth` takes for each type."""
-_OPTIONAL = "header_name"
+"""What `set_endpoint_auth` takes for each type, and the setting that it becomes."""
+_NEED_NOT_BE = ("header_name", "query_name")
 
 
 class _Default:
@@ -108,7 +112,7 @@ class LiveSettings:
     def set_endpoint_auth(self, pattern: str, auth_type: str, **fields: str) -> None:
         """Give the URLs of a pattern credentials of their own.
 
-        ``api_key`` takes ``api_key`` and, if it is to be another than X-API-Key, ``header_name``;
+        ``api_key`` takes ``api_key`` and, if need be, ``header_name`` or ``query_name``;
         ``bearer`` and ``oauth2`` take ``token``; ``basic`` takes ``username`` and ``password``.
         Raises `ConfigurationError`, a ValueError, for another type, a missing or an unknown field.
         """
@@ -117,14 +121,21 @@ class LiveSettings:
             raise ConfigurationError(
                 f"auth_type is unknown: choose from {', '.join(_FIELDS)}.", field="auth_type"
             )
-        takes = f"{auth_type!r} takes {' and '.join(known)}."
-        for name in known:
-            if fields.get(name) is None and name != _OPTIONAL:
+        needed = [name for name in known if name not in _NEED_NOT_BE]
+        other = [f"{name}, if need be" for name in known if name in _NEED_NOT_BE]
+        takes = f"{auth_type!r} takes {', '.join([*needed, *other])}."
+        for name in needed:
+            if fields.get(name) is None:
                 raise ConfigurationError(f"{name} is missing: {takes}", field=name)
         for name in fields:
             if name not in known:
                 raise ConfigurationError(f"{name!r} is unknown: {takes}", field=name)
-        self._endpoints.change(pattern, _settings_of(auth_type, fields), gone=_CREDENTIALS)
+        changes: Layer = {known[name]: it for name, it in fields.items() if it is not None}
+        if auth_type == "basic":
+            changes = {"basic_auth": (fields["username"], fields["password"])}
+        elif auth_type == "api_key":
+            changes.setdefault("api_key_header", Settings.api_key_header)
+        self._endpoints.change(pattern, changes, gone=_CREDENTIALS)
 
     def clear_auth(self, pattern: str | None = None) -> None:
         """Drop the credentials of a pattern, or, without one, those for all URLs.
@@ -178,12 +189,3 @@ class LiveSettings:
             self._endpoints.change_defaults(changes, gone)
         else:
             self._endpoints.change(pattern, changes, gone)
-
-
-def _settings_of(auth_type: str, fields: Mapping[str, str]) -> Layer:
-    if auth_type == "basic":
-        return {"basic_auth": (fields["username"], fields["password"])}
-    if auth_type == "api_key":
-        header_name = fields.get("header_name") or Settings.api_key_header
-        return {"api_key": fields["api_key"], "api_key_header": header_name}
-    return {f"{auth_type}_token": fields["token"]}

@@ -9,6 +9,7 @@ import logging
 import re
 import traceback
 
+from .failures import count_of
 from .redaction import public_url, redact_text
 
 logger = logging.getLogger("requests_connection_manager")
@@ -39,9 +40,8 @@ def call_ended(method: str, url: str, outcome: object, attempts: int, seconds: f
         result = in_words(outcome)
     else:
         result = str(getattr(outcome, "status_code", outcome))
-    counted = f"{attempts} attempt{'' if attempts == 1 else 's'}"
     what = on_one_line(f"{method} {public_url(url)}")
-    logger.debug("%s: %s, %s, %.3f s", what, result, counted, seconds)
+    logger.debug("%s: %s, %s, %.3f s", what, result, count_of(attempts), seconds)
 
 
 def callback_failed(name: str, error: BaseException) -> None:

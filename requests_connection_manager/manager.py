@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import fields
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -37,12 +38,18 @@ def _takes_keywords_of(
     def decorate(method: Callable[..., None]) -> Callable[Concatenate[Any, P], None]:
         myself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
         parameters = inspect.signature(source).parameters.values()
+        method.__doc__ = _doc_of(source)
         method.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # inspect reads it
             [myself, *parameters], return_annotation=None
         )
         return method
 
     return decorate
+
+
+def _doc_of(settings: Any) -> str:
+    lines = [f"{each.name}: {each.metadata['doc']}" for each in fields(settings)]
+    return "\n".join(["All times are seconds. Raises `ConfigurationError`.", "", *lines])
 
 
 class ConnectionManager(Verbs, LiveSettings):

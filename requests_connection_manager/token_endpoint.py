@@ -20,7 +20,7 @@ from urllib.parse import quote_plus, urlsplit
 import requests
 
 from .exceptions import Attempt, ConfigurationError, ConnectionManagerError, MaxRetriesExceeded
-from .failures import in_short, without_traceback
+from .failures import count_of, in_short, without_traceback
 from .policies.retry import IDEMPOTENCY_KEY
 from .redaction import public_url
 
@@ -130,7 +130,7 @@ class TokenRequest:
         if isinstance(error, MaxRetriesExceeded) and error.response is not None:
             return replace(self._refused(error.response), cause=cause)
         if isinstance(error, MaxRetriesExceeded) and error.last_error is not None:
-            what = f"{in_short(error.last_error)} in {len(error.attempts)} attempts"
+            what = f"{in_short(error.last_error)} in {count_of(len(error.attempts))}"
             return self._failure(what, _NO_ANSWER, cause)
         if isinstance(error, ConnectionManagerError):
             said = str(error).removeprefix(f"{self.endpoint}: ")

@@ -463,6 +463,7 @@ def test_impossible_endpoint_auth(
         ("bearer_token", " " + SECRET),
         ("oauth2_token", SECRET + "\r\nX-Injected: 1"),
         ("oauth2_token", SECRET + "€"),
+        ("bearer_token", "Bearer " + SECRET),
         ("basic_auth", SECRET),
         ("basic_auth", ("me", SECRET, "more")),
         ("basic_auth", ("me:", SECRET)),

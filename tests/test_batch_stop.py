@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 
 import pytest
 import requests
 
-from requests_connection_manager import ConnectionManager
+from requests_connection_manager import ConnectionManager, DeadlineExceeded, ManagerClosed
 from requests_connection_manager.batch import BatchResult, batch_request, iter_batch
 from requests_connection_manager.work_group import BatchStopped, WorkGroup, current_group
 from tests.conftest import MakeManager
@@ -376,3 +378,89 @@ def test_a_batch_that_is_left_open_does_not_hold_up_the_exit(server: ScriptedSer
     with run_against(server, then="break") as script:
         _, noise = script.communicate(timeout=20)
     assert (script.returncode, noise) == (0, "")
+
+
+def test_a_manager_that_is_closed_ends_what_waits(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    manager = make_manager(rate_limit_requests=1, rate_limit_period=3600)
+    limiter = manager._endpoints.table.resolve(server.url).limiter
+    results = manager.iter_batch([server.script("/first", SOON), *[server.url] * 4])
+    assert next(results).error is None
+    wait_until(lambda: len(limiter._line) == 4)
+    manager.close()
+    assert {type(result.error) for result in results} == {ManagerClosed}
+    assert server.count() == 1
+
+
+def test_a_manager_that_is_closed_sends_no_retry(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    server.script("/busy", Reply.retry_after(1), Reply())
+    manager = make_manager()
+    manager.on_retry(lambda event: manager.close())
+    with pytest.raises(ManagerClosed):
+        manager.get(server.url + "/busy")
+    assert server.count() == 1
+    wait_until(lambda: server.connections_open == 0)
+
+
+def test_a_batch_in_the_course_of_a_call_keeps_to_its_deadline(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    slow = server.script("/slow", Reply(delay=FAR))
+    manager = make_manager(endpoint_configs={f"{server.host}/first": {"total_timeout": 0.5}})
+    outcomes: list[object] = []
+
+    def ask_first(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        outcomes.extend(manager.batch_request([("GET", slow)]))
+        return request
+
+    with pytest.raises(DeadlineExceeded):
+        manager.get(server.url + "/first", auth=ask_first)
+    assert isinstance(outcomes[0], DeadlineExceeded)
+
+
+def test_an_error_that_a_batch_raises_keeps_nothing_alive(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    class Broken(Exception):
+        pass
+
+    def broken() -> Iterator[str]:
+        yield server.url
+        raise Broken
+
+    manager = make_manager(rate_limit_requests=None)
+    gc.collect()
+    gc.disable()
+    try:
+        alive = []
+        try:
+            items = [*[("GET", server.url)] * 9, ("GET", "nope://x")]
+            manager.batch_request(items, return_exceptions=False)
+        except requests.RequestException as error:
+            alive.append(weakref.ref(error))
+        try:
+            list(manager.iter_batch(broken()))
+        except Broken as error:
+            alive.append(weakref.ref(error))
+        wait_until(lambda: [each() for each in alive] == [None, None])
+    finally:
+        gc.enable()
+
+
+def test_a_thread_that_cannot_be_started_is_done_without(
+    monkeypatch: pytest.MonkeyPatch, manager: ConnectionManager, server: ScriptedServer
+) -> None:
+    start, started = threading.Thread.start, []
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name.startswith("batch"):
+            if len(started) == 2:
+                raise RuntimeError("can't start new thread")
+            started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    assert len(manager.batch_request([("GET", server.url)] * 20, max_workers=9)) == 20

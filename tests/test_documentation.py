@@ -14,6 +14,7 @@ import responses
 
 import requests_connection_manager
 from docs.reference.generate import on_page_markdown
+from requests_connection_manager import ConnectionManager
 from requests_connection_manager.settings import ManagerSettings
 
 ROOT = Path(requests_connection_manager.__file__).parents[1]
@@ -57,6 +58,22 @@ def test_the_reference_has_every_setting_once() -> None:
     for each in fields(ManagerSettings):
         assert page.count(f"| `{each.name}` |") == 1
         assert each.metadata["doc"] in page
+
+
+def test_the_reference_says_what_every_name_is_for() -> None:
+    page = on_page_markdown((ROOT / "docs/reference/names.md").read_text())
+    names = [name for name in requests_connection_manager.__all__ if name[0] != "_"]
+    methods = [name for name in dir(ConnectionManager) if name[0] != "_"]
+    for name in [*names, *methods]:
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+        assert len(row) > len(f"| `{name}` |  |") + 10, row
+
+
+def test_what_an_example_calls_exists() -> None:
+    for page in PAGES:
+        for example in examples(page):
+            for name in re.findall(r"\bmanager\.(\w+)", example):
+                assert name == "session" or hasattr(ConnectionManager, name), (page, name)
 
 
 def test_every_setting_that_a_page_names_exists() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 import subprocess
 import sys
 import time
@@ -330,3 +332,16 @@ extras = "redis requests_cache tqdm requests_ntlm prometheus_client opentelemetr
 assert not sys.modules.keys() & extras.split()
 """
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+
+
+def test_what_is_read_cannot_be_assigned_to_in_vain(manager: ConnectionManager) -> None:
+    for name in ("timeout", "verify", "bearer_token", "connect_timeout"):
+        with pytest.raises(AttributeError):
+            setattr(manager, name, "x")
+
+
+def test_a_manager_says_that_it_cannot_be_copied(manager: ConnectionManager) -> None:
+    for each in (manager, manager.session):
+        for duplicate in (copy.copy, pickle.dumps):
+            with pytest.raises(TypeError, match="ConnectionManager cannot be copied"):
+                duplicate(each)

@@ -1,10 +1,13 @@
-"""A hook of mkdocs: writes the table of settings from the one list that there is."""
+"""A hook of mkdocs: writes the tables of the reference from the code, where each thing is said."""
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import fields
 from typing import Any
 
+import requests_connection_manager
+from requests_connection_manager import ConnectionManager
 from requests_connection_manager.settings import ManagerSettings, Settings
 
 MARKS = {"<!-- settings of a URL -->": False, "<!-- settings of the manager -->": True}
@@ -13,7 +16,19 @@ MARKS = {"<!-- settings of a URL -->": False, "<!-- settings of the manager -->"
 def on_page_markdown(markdown: str, **_: Any) -> str:
     for mark, of_the_manager in MARKS.items():
         markdown = markdown.replace(mark, _table(of_the_manager))
-    return markdown
+    package = requests_connection_manager
+    names = {name: getattr(package, name) for name in package.__all__ if name[0] != "_"}
+    methods = {name: it for name, it in inspect.getmembers(ConnectionManager) if name[0] != "_"}
+    markdown = markdown.replace("<!-- names -->", _first_sentences(names))
+    return markdown.replace("<!-- methods -->", _first_sentences(methods))
+
+
+def _first_sentences(members: dict[str, Any]) -> str:
+    rows = [
+        f"| `{name}` | {(inspect.getdoc(it) or '').partition(chr(10))[0]} |"
+        for name, it in members.items()
+    ]
+    return "\n".join(["| name | |", "|---|---|", *rows])
 
 
 def _table(of_the_manager: bool) -> str:
