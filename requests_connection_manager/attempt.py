@@ -87,13 +87,24 @@ class BoundedAdapter(HTTPAdapter):
     def connections_by_address(self) -> tuple[Counter[Address], Counter[Address]]:
         """Count the open connections by host and port: all, and those that are idle."""
         pooled: set[Any] = set()
-        for manager in (self.poolmanager, *self.proxy_manager.values()):
-            for pool in filter(None, map(manager.pools.get, manager.pools.keys())):
-                pooled.update(filter(None, [*pool.pool.queue] if pool.pool is not None else ()))
+        for pool in self._pools():
+            pooled.update(filter(None, [*pool.pool.queue] if pool.pool is not None else ()))
         dropped = set(filter(is_connection_dropped, pooled))  # by the server
         opened = [each for each in self._connections.open_now() if each not in dropped]
         idle = [each for each in opened if each in pooled]
         return Counter(map(address_of, opened)), Counter(map(address_of, idle))
+
+    def close(self) -> None:
+        """Close all connections that are idle; those in use close with their answers."""
+        pools = self._pools()
+        super().close()
+        for pool in pools:
+            pool.close()  # else urllib3 does when nobody holds the pool, such as a response
+
+    def _pools(self) -> list[HTTPConnectionPool]:
+        managers = (self.poolmanager, *self.proxy_manager.values())
+        found = [manager.pools.get(key) for manager in managers for key in manager.pools.keys()]  # noqa: SIM118
+        return [pool for pool in found if pool is not None]
 
     def drop_pools(self) -> None:
         """Let no pooled connection be used again."""

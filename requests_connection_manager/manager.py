@@ -143,10 +143,10 @@ class ConnectionManager(Verbs, LiveSettings):
         raise TypeError("a ConnectionManager cannot be copied: make one where it is needed")
 
     def close(self) -> None:
-        """Let go of all connections; what is used afterwards raises `ManagerClosed`.
+        """Close all connections; what is used afterwards raises `ManagerClosed`.
 
-        Calls that wait or back off end with it, too. A connection whose response is still held
-        closes with that.
+        Calls that wait or back off end with it, too. A connection that is in use closes with its
+        answer.
         """
         self.session.shut()
 

@@ -120,7 +120,6 @@ def test_connections_open_and_idle(server: ScriptedServer, make_manager: MakeMan
     response.close()
     found = counts(manager, server.url)
     assert (found["connections_open"], found["connections_idle"]) == (1, 1)
-    del response  # it holds the pool, and urllib3 closes a pool when nobody does
     manager.close()
     found = counts(manager, server.url)
     assert (found["connections_open"], found["connections_idle"]) == (0, 0)
