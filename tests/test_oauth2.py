@@ -196,7 +196,8 @@ def test_so_is_its_body_though_the_session_streams(
     tokens.script("/token", Reply(body=b"x" * 100, cut_at=5), token("one"))
     manager = make_manager()
     manager.session.stream = True
-    assert manager.get(server.url + "/data", auth=auth).status_code == 200
+    with manager.get(server.url + "/data", auth=auth) as response:
+        assert response.status_code == 200
     assert tokens.count() == 2
 
 
