@@ -21,6 +21,7 @@ from .patterns import Origin, Pattern, parse_origin, split_url
 from .policies.circuit_breaker import Breaker
 from .policies.rate_limit import RateLimiter
 from .policies.retry import RetryPolicy
+from .redaction import is_sensitive_field
 from .scopes import Kept, Key
 from .settings import DEFAULTS, Layer, Settings, Timeouts, displaced_by, refuse_two_kinds_of_trust
 from .stats import Tally
@@ -50,8 +51,8 @@ class Merged:
     longest_wait: float
     """Seconds that a call may wait for a permit; infinite: as long as its deadline allows."""
     credential: Credential | None
-    key_header: str
-    """The header of an API key, which holds a credential, whoever brings it."""
+    key_header: str | None
+    """The header of an API key, whoever brings it; None: its name tells that it is one."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,7 @@ class EndpointTable:
                 sources[name] = rule.text
         settings = Settings(**layer)
         connect, read = settings.timeouts
+        key_header = settings.api_key_header
         wait = settings.rate_limit_max_wait
         merged = Merged(
             settings=settings,
@@ -180,7 +182,7 @@ class EndpointTable:
             timeout=connect if connect == read else (connect, read),
             longest_wait=math.inf if wait is None else wait,
             credential=credential_of(settings),
-            key_header=settings.api_key_header,
+            key_header=None if is_sensitive_field(key_header) else key_header,
         )
         return self._merged.setdefault(patterns, merged)
 

@@ -208,7 +208,7 @@ class ManagedSession(RememberingSession, OriginBoundSession):
         credential, key_header = endpoint.merged.credential, endpoint.merged.key_header
         if credential is not None and request.auth is credential.auth:
             carry(prepared, Carried(is_ours=True))
-        if key_header in prepared.headers:  # whoever brought it
+        if key_header is not None and key_header in prepared.headers:  # whoever brought it
             carry(prepared, Carried(headers=frozenset({key_header.lower()})))
         return prepared
 
