@@ -110,8 +110,8 @@ class Call:
     """Whether redirects are followed."""
     let_go: bool = False
     """Whether the policies let at least one attempt go."""
-    preparing: int = 0
-    """How deep requests is in preparing a request; what is sent meanwhile is another call."""
+    preparing: bool = False
+    """Whether requests is preparing its request; what is sent meanwhile is another call."""
     unprepared: bool = False
     """Whether that has failed, so that nothing was sent."""
     prepared: requests.PreparedRequest | None = None
@@ -191,7 +191,7 @@ class Call:
                 permit = limiter.acquire(longest, endpoint.name)
             else:
                 permit = group.acquire(limiter, longest, endpoint.name, self.check_wanted)
-            if permit.waited:
+            if permit.waited or group is not None:
                 try:
                     self.check_wanted()
                 except BaseException:

@@ -57,8 +57,8 @@ class Ledger:
 
     def breaker_changed(self, change: BreakerChanged) -> None:
         """Tell of a circuit; the call that changed it is not to suffer from who listens."""
-        level = logging.WARNING if change.new_state == "open" else logging.INFO
         is_open = change.new_state == "open"
+        level = logging.WARNING if is_open else logging.INFO
         because = f" after {change.last_error}" if is_open and change.last_error else ""
         logger.log(level, "circuit of %s is %s%s", change.endpoint, change.new_state, because)
         self._hooks.tell(change, vetoes=False)

@@ -182,14 +182,14 @@ class ManagedSession(RememberingSession, OriginBoundSession):
         if call is None or call.preparing or call.hops:
             return without_credentials(self._prepare_anew, request)
         assert call.endpoint is not None
-        call.preparing += 1
+        call.preparing = True
         try:
             call.prepared = self._prepare(request, call.endpoint)
         except Exception:
             call.unprepared = True
             raise
         finally:
-            call.preparing -= 1
+            call.preparing = False
         return call.prepared
 
     def _prepare_anew(self, request: requests.Request) -> requests.PreparedRequest:

@@ -62,18 +62,14 @@ class WorkGroup:
     def acquire(
         self, limiter: RateLimiter, longest: float, endpoint: str, check: Callable[[], object]
     ) -> Permit:
-        """Take a permit, and count the call as waiting; after the stop none is taken."""
+        """Take a permit, and count the call as waiting; ``check`` may end the wait by raising."""
         with self._lock:
             self._waiting += 1
         try:
-            permit = limiter.acquire(longest, endpoint, check)
+            return limiter.acquire(longest, endpoint, check)
         finally:
             with self._lock:
                 self._waiting -= 1
-        if self.stopped:  # asked once: a stop between two looks would lose the permit
-            limiter.give_back(permit)
-            self.check()
-        return permit
 
 
 current_group: ContextVar[WorkGroup | None] = ContextVar("current_group", default=None)
