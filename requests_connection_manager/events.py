@@ -18,10 +18,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class AttemptMade(Event):
-    """An attempt has ended, whatever came of it."""
-
-    name: ClassVar[str] = "on_attempt"
+class _OfAnAttempt(Event):
     method: str
     url: str
     """Without user-info, query and fragment."""
@@ -29,13 +26,17 @@ class AttemptMade(Event):
 
 
 @dataclass(frozen=True)
-class RetryPlanned(Event):
+class AttemptMade(_OfAnAttempt):
+    """An attempt has ended, whatever came of it."""
+
+    name: ClassVar[str] = "on_attempt"
+
+
+@dataclass(frozen=True)
+class RetryPlanned(_OfAnAttempt):
     """After ``attempt`` another is to be made in ``delay`` seconds, if a permit can be had then."""
 
     name: ClassVar[str] = "on_retry"
-    method: str
-    url: str
-    attempt: Attempt
     delay: float
 
 
