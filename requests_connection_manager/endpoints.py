@@ -98,6 +98,12 @@ class Endpoints:
         with self._lock:
             return {text: _copy_of({}, config) for text, config in self._configs.items()}
 
+    def said(self) -> tuple[Layer, dict[str, dict[str, Any]], Hooks]:
+        """Return what makes others like these: all that was set, and nothing of what came of it."""
+        with self._lock:
+            layer = dict(self._layer)
+        return layer, self.configs(), copy.copy(self.hooks)
+
     def circuits(self) -> dict[str, Circuit]:
         """Return the pybreaker objects by scope."""
         return {breaker.scope: breaker.circuit for breaker in self._kept.breakers.all()}

@@ -60,6 +60,10 @@ class RememberingSession(requests.Session):
         super().__init__()
         self._environment = EnvironmentMemory()
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._environment = EnvironmentMemory()
+        super().__setstate__(state)
+
     def merge_environment_settings(
         self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
     ) -> dict[str, Any]:

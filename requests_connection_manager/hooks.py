@@ -63,6 +63,14 @@ class Hooks:
         self.around_calls = False
         """Whether a call meets any hook at all."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: vars(self)[name] for name in ("_raises", "_hooks", "_middleware")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()  # type: ignore[misc]  # on this very object, which is new
+        vars(self).update(state)
+        self._link()
+
     def register(self, kind: str, hook: Hook) -> None:
         """Register a hook by its type, or a listener by the name of its event."""
         _refuse_what_cannot_be_called(kind, hook)

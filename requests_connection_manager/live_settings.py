@@ -46,7 +46,7 @@ class _Default:
     def __set__(self, owner: LiveSettings, value: object) -> None:
         raise AttributeError(
             f"{self._name} cannot be assigned to: there is a set_... for what changes at run time, "
-            "such as set_timeouts, set_bearer_token or set_ssl_verification."
+            "such as set_timeouts, set_bearer_token or set_ssl_context."
         )
 
 
@@ -59,8 +59,6 @@ class LiveSettings:
     timeout = _Default("The default ``timeout``, in seconds.")
     rate_limit_requests = _Default("Attempts allowed in ``rate_limit_period``; None: no limit.")
     rate_limit_period = _Default("The default period of the limit, in seconds.")
-    verify = _Default("The default ``verify``.")
-    cert = _Default("The default ``cert``.")
     ssl_context = _Default("The default ``ssl_context``.")
     api_key = _Default("The key for all URLs.")
     api_key_header = _Default("The header that the key is sent in.")
@@ -68,7 +66,21 @@ class LiveSettings:
     bearer_token = _Default("The bearer token for all URLs.")
     oauth2_token = _Default("The OAuth 2 access token for all URLs.")
     basic_auth = _Default("The user and the password for all URLs, as a tuple.")
-    auth = _Default("The ``AuthBase`` for all URLs.")
+
+    @property
+    def auth(self) -> Any:
+        """What signs requests to all URLs without credentials of their own, as a Session's does.
+
+        An ``AuthBase``, another callable, or a (user, password) tuple; None: nothing.
+        """
+        own = self.session.auth
+        return self._endpoints.defaults.auth if own is None else own
+
+    @auth.setter
+    def auth(self, auth: Any) -> None:
+        if self._endpoints.defaults.auth is not None:  # else it would come back with None
+            self._endpoints.change_defaults({}, gone=("auth",))
+        self.session.auth = auth
 
     @property
     def connect_timeout(self) -> float | None:
@@ -108,6 +120,7 @@ class LiveSettings:
 
     def _set_credentials(self, changes: Layer) -> None:
         self._endpoints.change_defaults(changes, gone=_CREDENTIALS)
+        self.session.auth = None  # else it would displace them
 
     def set_endpoint_auth(self, pattern: str, auth_type: str, **fields: str) -> None:
         """Give the URLs of a pattern credentials of their own.
@@ -143,7 +156,7 @@ class LiveSettings:
         A pattern whose own are dropped gets those for all URLs; an unknown one is no error.
         """
         if pattern is None:
-            self._endpoints.change_defaults({}, gone=_CREDENTIALS)
+            self._set_credentials({})
         else:
             self._endpoints.change(pattern, {}, gone=_CREDENTIALS, add=False)
 

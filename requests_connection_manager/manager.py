@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -23,8 +24,8 @@ from .patterns import as_text
 from .policies.circuit_breaker import Circuit, WorstCircuit
 from .report import Statistics, gather
 from .session import ManagedSession
+from .session_like import SessionLike
 from .settings import DEFAULTS, ManagerSettings, manager_layer
-from .verbs import Verbs
 
 P = ParamSpec("P")
 Listener = TypeVar("Listener", bound=Callable[..., object])
@@ -52,7 +53,7 @@ def _doc_of(settings: Any) -> str:
     return "\n".join(["All times are seconds. Raises `ConfigurationError`.", "", *lines])
 
 
-class ConnectionManager(Verbs, LiveSettings):
+class ConnectionManager(SessionLike, LiveSettings):
     """Makes every call that goes through it resilient; shared by any number of threads.
 
     Its keywords are those of `ManagerSettings`; an impossible one raises `ConfigurationError`.
@@ -69,9 +70,7 @@ class ConnectionManager(Verbs, LiveSettings):
             settings.endpoint_configs,
             self._hooks,
         )
-        self.session = ManagedSession(settings, self._endpoints)
-        self._pool_maxsize = settings.pool_maxsize
-        self._pool_block = settings.pool_block
+        self.session = ManagedSession(settings.pools, self._endpoints)
         self._warned_of_small_pool = False
 
     def batch_request(
@@ -124,11 +123,11 @@ class ConnectionManager(Verbs, LiveSettings):
 
     def _warn_of_small_pool(self, max_workers: int) -> None:
         """Say once what urllib3 would say for each connection."""
-        kept = self._pool_maxsize
+        kept, block = self.session.pools.maxsize, self.session.pools.block
         if self._warned_of_small_pool or not isinstance(max_workers, int) or max_workers <= kept:
             return
         self._warned_of_small_pool = True
-        if self._pool_block:
+        if block:
             effect = "so workers would wait for a connection"
         else:
             effect = "so connections beyond these would be opened and closed for single requests"
@@ -139,8 +138,20 @@ class ConnectionManager(Verbs, LiveSettings):
             stacklevel=3,
         )
 
-    def __reduce__(self) -> str | tuple[Any, ...]:
-        raise TypeError("a ConnectionManager cannot be copied: make one where it is needed")
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy, or a pickle, begins with: what was set, credentials included.
+
+        As those of a ``requests.Session``, it is to be kept where credentials may be. Connections,
+        limiters, breakers and counts are not among it: the copy makes its own.
+        """
+        state = {**vars(self), "session": copy.copy(self.session)}
+        del state["_hooks"], state["_endpoints"]  # which come with the session
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._endpoints = self.session.endpoints
+        self._hooks = self._endpoints.hooks
 
     def close(self) -> None:
         """Close all connections; what is used afterwards raises `ManagerClosed`.

@@ -1,256 +1,67 @@
-"""The requests.Session that the façade owns: where a call begins, and its hops are told apart.
-
-The façade, and an SDK that is handed the session, take the same way. The first hop is admitted
-here, and its ticket handed down to the adapter.
-"""
+"""The requests.Session that the façade owns: its settings, its pools, and its copies."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Generator
+from collections import OrderedDict
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
-import requests
 from requests.cookies import RequestsCookieJar
-from requests.exceptions import InvalidSchema
 
 from .adapter import ManagedAdapter
-from .arguments import UNSET
-from .attempt import with_its_own_time
-from .call import Call, current_call
-from .carried import Carried, OriginBoundSession, carry, note_what_auth_added, with_its_query_key
 from .endpoints import Endpoints
-from .environment import RememberingSession
-from .exceptions import ConnectionManagerError, ManagerClosed
-from .lookup import Endpoint
-from .patterns import as_text
-from .policies.deadline import Deadline, inherited
-from .redaction import redact_error
-from .ring import in_ring, without_credentials
-from .settings import ManagerSettings
-
-_PER_HOP = ("timeout", "verify", "cert")
-"""The arguments that each hop has from its own URL, unless the caller gave them."""
+from .exceptions import ManagerClosed
+from .managed import Managed
+from .settings import Pools
 
 
-class ManagedSession(RememberingSession, OriginBoundSession):
+class ManagedSession(Managed):
     """A ``requests.Session`` whose every request goes through the policies of its URL."""
 
-    def __init__(self, settings: ManagerSettings, endpoints: Endpoints) -> None:
-        self._endpoints = endpoints
+    def __init__(self, pools: Pools, endpoints: Endpoints) -> None:
+        self._begin(pools, endpoints)
         super().__init__()
-        self._shut = False
-        adapter = ManagedAdapter(
-            endpoints, settings.pool_connections, settings.pool_maxsize, settings.pool_block
-        )
+        adapter = self._make_adapter()
         self.mount("https://", adapter)
         self.mount("http://", adapter)
 
-    def request(
-        self,
-        method: str,
-        url: str | bytes,
-        params: Any = None,
-        data: Any = None,
-        headers: Any = None,
-        cookies: Any = None,
-        files: Any = None,
-        auth: Any = None,
-        timeout: Any = UNSET,
-        allow_redirects: bool = True,
-        proxies: Any = None,
-        hooks: Any = None,
-        stream: bool | None = None,
-        verify: Any = None,
-        cert: Any = None,
-        json: Any = None,
-    ) -> requests.Response:
-        """Send a request as ``requests.Session.request`` does, under the policies of its URL."""
-        arguments = {
-            "params": params,
-            "data": data,
-            "headers": headers,
-            "cookies": cookies,
-            "files": files,
-            "auth": auth,
-            "timeout": timeout,
-            "allow_redirects": allow_redirects,
-            "proxies": proxies,
-            "hooks": hooks,
-            "stream": stream,
-            "verify": verify,
-            "cert": cert,
-            "json": json,
-        }
-        around = self._endpoints.hooks
-        if not around.around_calls:
-            return self._request(method, url, arguments)
-        response: requests.Response = around.around(self._request, method, url, arguments)
-        return response
+    def _begin(self, pools: Pools, endpoints: Endpoints) -> None:
+        self.pools = pools
+        self.endpoints = endpoints
+        self._shut = False
 
-    def _request(
-        self, method: str, url: str | bytes, arguments: dict[str, Any]
-    ) -> requests.Response:
-        text = as_text(url)
-        call = self._start(text)
-        endpoint = call.endpoint
-        assert endpoint is not None
-        call.given = {
-            name: arguments[name]
-            for name in _PER_HOP
-            if arguments[name] is not (UNSET if name == "timeout" else None)
-        }
-        call.follows = arguments["allow_redirects"]
-        given_headers = arguments["headers"]
-        if "timeout" not in call.given:
-            arguments["timeout"] = endpoint.merged.timeout
-        verify, cert = endpoint.tls
-        if arguments["verify"] is None:
-            arguments["verify"] = verify
-        if arguments["cert"] is None:
-            arguments["cert"] = cert
-        credential = endpoint.credential(self)
-        if credential is not None:
-            headers, auth = credential.fill_in(text, given_headers, arguments["auth"], self)
-            arguments["headers"], arguments["auth"] = headers, auth
-        forward = super().request
+    def _make_adapter(self) -> ManagedAdapter:
+        return ManagedAdapter(self.endpoints, *self.pools)
 
-        def admit_and_forward() -> requests.Response:
-            self.check_open()
-            call.ticket = call.admit(endpoint)
-            call.take_first_permit(call.ticket)
-            return forward(method=method, url=url, **arguments)
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy, or a pickle, begins with: what was set, credentials included.
 
-        try:
-            return in_ring(call, method, text, admit_and_forward)
-        except ConnectionManagerError as error:
-            if error.request is None:
-                error.request = requests.Request(
-                    method,
-                    url,
-                    headers=given_headers,
-                    params=arguments["params"],
-                    data=arguments["data"],
-                    json=arguments["json"],
-                )
-            raise
-
-    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """Send a prepared request; by itself it is a call, too, and meets its hop's policies."""
-        under_way = self._under_way()
-        if under_way is not None and under_way.takes(request):
-            if not self._is_managed(request):
-                if under_way.hops > 1:
-                    self._admit_here(under_way, request)
-                request = with_its_query_key(request)
-            try:
-                return with_its_own_time(super().send(request, **kwargs))
-            except InvalidSchema as error:  # a redirect's, to where no adapter goes
-                redact_error(error, request.url or "", handled=under_way.handled)
-                raise
-        if not isinstance(request, requests.PreparedRequest):
-            return super().send(request, **kwargs)  # which says what is wrong
-        if kwargs.get("timeout", UNSET) is None:
-            del kwargs["timeout"]  # what requests itself passes for "not said"
-        call = self._start(request.url or "")
-        call.endpoint = None  # nothing is filled in yet
-        call.given = self._given_to_send(request.url, kwargs)
-        call.follows = kwargs.get("allow_redirects", True)
-        call.hops = 1
-        forward = super().send
-
-        def forward_if_open() -> requests.Response:
-            self.check_open()
-            if self._is_managed(request):
-                return with_its_own_time(forward(request, **kwargs))
-            self._admit_here(call, request)
-            return with_its_own_time(forward(with_its_query_key(request), **kwargs))
-
-        try:
-            return in_ring(call, request.method, request.url or "", forward_if_open)
-        except ConnectionManagerError as error:
-            error.request = error.request or request
-            raise
-
-    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
-        """Prepare a request as requests does; the call under way remembers its own.
-
-        What is prepared otherwise, by code that will send it itself, gets its credentials here.
+        As in requests. Locks and connections, limiters, breakers and counts are not among it.
         """
-        call = self._under_way()
-        if call is None or call.preparing or call.hops:
-            return without_credentials(self._prepare_anew, request)
-        assert call.endpoint is not None
-        call.preparing = True
-        try:
-            call.prepared = self._prepare(request, call.endpoint)
-        except Exception:
-            call.unprepared = True
-            raise
-        finally:
-            call.preparing = False
-        return call.prepared
+        state: dict[str, Any] = super().__getstate__()
+        ours = {
+            prefix: None if isinstance(adapter, ManagedAdapter) else adapter
+            for prefix, adapter in self.adapters.items()
+        }
+        state |= {"adapters": ours, "pools": self.pools, "endpoints": self.endpoints.said()}
+        del state["verify"], state["cert"]  # which are the endpoints'
+        return state
 
-    def _prepare_anew(self, request: requests.Request) -> requests.PreparedRequest:
-        url = as_text(request.url)
-        endpoint = self._endpoints.table.resolve(url)
-        credential = endpoint.credential(self)
-        if credential is not None:
-            headers, auth = credential.fill_in(url, request.headers, request.auth, self)
-            request = copy.copy(request)  # what was passed in stays as it is
-            request.headers, request.auth = headers, auth
-        return self._prepare(request, endpoint)
-
-    def _prepare(self, request: requests.Request, endpoint: Endpoint) -> requests.PreparedRequest:
-        prepared = super().prepare_request(request)
-        note_what_auth_added(prepared, request, self)
-        credential, key_header = endpoint.merged.credential, endpoint.merged.key_header
-        if credential is not None and request.auth is credential.auth:
-            carry(prepared, Carried(is_ours=True))
-        if key_header is not None and key_header in prepared.headers:  # whoever brought it
-            carry(prepared, Carried(headers=frozenset({key_header.lower()})))
-        return prepared
-
-    def resolve_redirects(
-        self, resp: requests.Response, req: requests.PreparedRequest, *args: Any, **kwargs: Any
-    ) -> Generator[requests.Response]:
-        """Follow redirects as requests does; each is a hop of the call under way."""
-        redirects = super().resolve_redirects(resp, req, *args, **kwargs)
-        call = self._under_way()
-        if call is None:
-            yield from redirects
-            return
-        response = resp
-        while True:
-            call.settle_by_answer(response)
-            call.redirecting = True
-            try:
-                response = next(redirects)
-            except StopIteration:
-                return
-            finally:
-                call.redirecting = False
-            yield response
-
-    def merge_environment_settings(
-        self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
-    ) -> dict[str, Any]:
-        """Do what requests does; where nothing is said of ``verify``, the endpoint says it."""
-        if verify is None:  # asked by code that prepares and sends by itself
-            endpoint = self._endpoints.table.resolve(url)
-            verify, own_cert = endpoint.tls
-            cert = own_cert if cert is None else cert
-            if endpoint.settings.ssl_context is not None:  # the bundle is not for this context
-                merged = super().merge_environment_settings(url, proxies, stream, verify, cert)
-                return merged | {"verify": verify, "cert": cert}
-        return super().merge_environment_settings(url, proxies, stream, verify, cert)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        self._begin(state.pop("pools"), Endpoints(*state.pop("endpoints")))
+        adapter = self._make_adapter()
+        state["adapters"] = OrderedDict(
+            (prefix, adapter if other is None else other)
+            for prefix, other in state["adapters"].items()
+        )
+        super().__setstate__(state)
 
     # What a session has of these are the manager's settings, and they are kept once.
     @property
     def verify(self) -> Any:  # a plain attribute in requests
         """The default ``verify``; assigning to it is `set_ssl_verification`."""
-        return self._endpoints.defaults.verify
+        return self.endpoints.defaults.verify
 
     @verify.setter
     def verify(self, verify: Any) -> None:
@@ -259,7 +70,7 @@ class ManagedSession(RememberingSession, OriginBoundSession):
     @property
     def cert(self) -> Any:  # a plain attribute in requests
         """The default ``cert``; assigning to it is `set_client_certificate`."""
-        return self._endpoints.defaults.cert
+        return self.endpoints.defaults.cert
 
     @cert.setter
     def cert(self, cert: Any) -> None:
@@ -267,7 +78,7 @@ class ManagedSession(RememberingSession, OriginBoundSession):
 
     def _set_tls(self, changes: dict[str, Any]) -> None:
         if "adapters" in vars(self):  # else it is requests' own constructor, that clears the table
-            self._endpoints.change_defaults(changes)
+            self.endpoints.change_defaults(changes)
             self.drop_pools()
 
     def drop_pools(self) -> None:
@@ -283,9 +94,6 @@ class ManagedSession(RememberingSession, OriginBoundSession):
         other.cookies = RequestsCookieJar(DefaultCookiePolicy(allowed_domains=()))
         return other
 
-    def __reduce__(self) -> str | tuple[Any, ...]:
-        raise TypeError("the session of a ConnectionManager cannot be copied: make a manager")
-
     def shut(self) -> None:
         """Close the pools, and refuse whatever comes after."""
         self._shut = True
@@ -296,49 +104,3 @@ class ManagedSession(RememberingSession, OriginBoundSession):
             raise ManagerClosed(
                 "the ConnectionManager is closed: make a new one, or send inside its `with` block."
             )
-
-    def _under_way(self) -> Call | None:
-        call = current_call.get()
-        return call if call is not None and call.session is self and not call.over else None
-
-    def _is_managed(self, request: requests.PreparedRequest) -> bool:
-        """Whether our own adapter will send; otherwise it is a mock's, or of the user's own."""
-        try:
-            return isinstance(self.get_adapter(request.url or ""), ManagedAdapter)
-        except InvalidSchema:
-            return True  # as requests is about to say
-
-    def _admit_here(self, call: Call, request: requests.PreparedRequest) -> None:
-        """Admit a hop whose adapter will not do it itself."""
-        call.ticket = call.admit(call.table.resolve(request.url or ""))
-        call.take_first_permit(call.ticket)
-
-    def _given_to_send(self, url: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Return what the caller gave, less what `merge_environment_settings` has said here.
-
-        That belongs to this URL. Only ``verify=True``, which cannot be told from the caller's
-        own, holds on all hops.
-        """
-        given = {name: kwargs[name] for name in _PER_HOP if name in kwargs}
-        if "verify" in given or "cert" in given:
-            own = self.merge_environment_settings(url, {}, None, None, None)
-            for name in ("verify", "cert"):
-                if name in given and given[name] == own[name] and given[name] is not True:
-                    del given[name]
-        return given
-
-    def _start(self, url: str) -> Call:
-        table = self._endpoints.table
-        endpoint = without_credentials(table.resolve, url)
-        parent = current_call.get()
-        outer = parent.deadline if parent is not None else inherited.get()
-        deadline = Deadline.within(endpoint.settings.total_timeout, outer)
-        return Call(
-            table,
-            tally=endpoint.tally,
-            session=self,
-            check_open=self.check_open,
-            endpoint=endpoint,
-            deadline=deadline,
-            parent=parent,
-        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from urllib3.util.retry import Retry
 
@@ -175,6 +175,14 @@ class Settings:
         )
 
 
+class Pools(NamedTuple):
+    """The arguments of ``HTTPAdapter`` that say how many connections are kept."""
+
+    connections: int
+    maxsize: int
+    block: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class ManagerSettings(Settings):
     """What the constructor takes: the defaults of all URLs, the pool, and the endpoints."""
@@ -201,6 +209,10 @@ class ManagerSettings(Settings):
         "Settings for URLs that match a pattern: `{pattern: {setting: value}}`.",
         secret=True,
     )
+
+    @property
+    def pools(self) -> Pools:
+        return Pools(self.pool_connections, self.pool_maxsize, self.pool_block)
 
 
 SCHEMES = ("auth", "oauth2_token", "bearer_token", "basic_auth", "api_key")
