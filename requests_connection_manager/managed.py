@@ -28,6 +28,7 @@ from .exceptions import ConnectionManagerError
 from .lookup import Endpoint
 from .patterns import as_text
 from .policies.deadline import Deadline, inherited
+from .preparation import PreparingSession
 from .redaction import redact_error
 from .ring import in_ring, without_credentials
 
@@ -35,7 +36,7 @@ _PER_HOP = ("timeout", "verify", "cert")
 """The arguments that each hop has from its own URL, unless the caller gave them."""
 
 
-class Managed(RememberingSession, OriginBoundSession):
+class Managed(RememberingSession, PreparingSession, OriginBoundSession):
     """Makes a ``requests.Session`` of which every request goes through the policies of its URL."""
 
     endpoints: Endpoints

@@ -19,6 +19,7 @@ FLOORS = [  # from the cellar up; a module may import what is below it
     {"checks", "contexts", "events", "failures", "stats"},
     {"log", "patterns", "settings"},
     {"carried", "environment", "hooks"},
+    {"preparation"},
     {"auth", "ledger"},
     {"policies.deadline", "policies.retry", "policies.rate_limit", "policies.circuit_breaker"},
     {"transport", "scopes", "token_endpoint", "work_group"},
