@@ -1,29 +1,39 @@
 """What the environment says of a URL's proxies and CA bundle, looked up again when it changes.
 
-requests goes through all environment variables twice for every request. Its answer is kept here
-for as long as the variables that it depends on have the same values.
+requests goes through all environment variables twice for every request. Its answers are kept here
+for as long as not a single variable changes.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import requests
+from requests.utils import NETRC_FILES
 
 from .patterns import split_url
 
-_VARIABLES = (
-    *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
-    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
-    "REQUEST_METHOD",  # a CGI script must not take its client's "Proxy:" header for HTTP_PROXY
-    *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-)
 _MOST = 4096  # origins
-KNOWS_ALL_SOURCES = sys.platform not in ("darwin", "win32")
-"""There the system's own settings name proxies, too, and change without a trace here."""
+_ENVIRON = os.environ
+
+
+def _bytes_of_the_environment() -> Mapping[bytes, bytes] | None:
+    """Return what `os.environ` keeps its variables in, to compare all of them at once.
+
+    It is `posix.environ`. That this follows each change is not promised, so it is made sure of;
+    None: it cannot be compared, nor can the settings of a system that names proxies elsewhere.
+    """
+    if sys.platform in ("darwin", "win32"):
+        return None
+    import posix
+
+    return posix.environ if vars(_ENVIRON).get("_data") is posix.environ else None
+
+
+_VARIABLES = _bytes_of_the_environment()
 
 
 class FromEnvironment(NamedTuple):
@@ -33,23 +43,51 @@ class FromEnvironment(NamedTuple):
     verify: Any
 
 
+class Said:
+    """What one environment has said."""
+
+    def __init__(self, variables: Mapping[bytes, bytes]) -> None:
+        self.variables = variables
+        self.by_origin: dict[tuple[str, Any], FromEnvironment] = {}
+        self._netrcs: list[str] | None = None
+
+    def names_a_netrc(self) -> bool:
+        """Whether there is a file where requests looks for a netrc."""
+        if self._netrcs is None:
+            named = os.environ.get("NETRC")
+            names = [f"~/{name}" for name in NETRC_FILES] if named is None else [named]
+            self._netrcs = [os.path.expanduser(name) for name in names]
+        return any(os.access(path, os.F_OK) for path in self._netrcs)
+
+
 class EnvironmentMemory:
-    """Remembers, by origin, what ``requests.Session.merge_environment_settings`` has said."""
+    """Remembers what the environment has said, until it changes."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Any, ...], FromEnvironment] = {}
+        self._said = Said({})
+
+    def now(self) -> Said | None:
+        """Return what is remembered of the environment as it is; None: it has to be asked."""
+        if _VARIABLES is None or os.environ is not _ENVIRON:  # a test's
+            return None
+        said = self._said
+        if said.variables != _VARIABLES:
+            self._said = said = Said(dict(_VARIABLES))
+        return said
 
     def recall(self, url: str, verify: Any, ask: Callable[[], FromEnvironment]) -> FromEnvironment:
         """Return what is known, or ``ask``; the caller must not change its ``proxies``."""
-        get = os.environ.get
-        # The number of variables tells of a new one with an odd spelling: Http_Proxy.
-        state = (len(os.environ), *[get(name) for name in _VARIABLES])
-        key = (split_url(url)[0], verify, state)
-        found = self._known.get(key)
+        said = self.now()
+        if said is None:
+            return ask()
+        key = (split_url(url)[0], verify)
+        found = said.by_origin.get(key)
         if found is None:
-            if len(self._known) >= _MOST:
-                self._known = {}
-            found = self._known[key] = ask()
+            found = ask()
+            if said is self.now():  # else it may belong to either
+                if len(said.by_origin) >= _MOST:
+                    said.by_origin.clear()
+                said.by_origin[key] = found
         return found
 
 
@@ -74,7 +112,7 @@ class RememberingSession(requests.Session):
             or proxies
             or self.proxies
             or not isinstance(verify, (bool, str))
-            or not (self.trust_env and KNOWS_ALL_SOURCES)
+            or not self.trust_env
         ):
             return ask(url, proxies, stream, verify, cert)
 

@@ -23,7 +23,6 @@ from .attempt import with_its_own_time
 from .call import Call, current_call
 from .carried import Carried, OriginBoundSession, carry, note_what_auth_added, with_its_query_key
 from .endpoints import Endpoints
-from .environment import RememberingSession
 from .exceptions import ConnectionManagerError
 from .lookup import Endpoint
 from .patterns import as_text
@@ -36,7 +35,7 @@ _PER_HOP = ("timeout", "verify", "cert")
 """The arguments that each hop has from its own URL, unless the caller gave them."""
 
 
-class Managed(RememberingSession, PreparingSession, OriginBoundSession):
+class Managed(PreparingSession, OriginBoundSession):
     """Makes a ``requests.Session`` of which every request goes through the policies of its URL."""
 
     endpoints: Endpoints

@@ -7,15 +7,16 @@ headers, checked. Whatever is out of the ordinary is left to requests.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import requests
 from requests import sessions, utils
 from requests.cookies import RequestsCookieJar, merge_cookies
+from requests.hooks import default_hooks
 from requests.structures import CaseInsensitiveDict
 
-from .environment import KNOWS_ALL_SOURCES
+from .environment import RememberingSession
+from .patterns import as_text
 
 _AS_IN_REQUESTS = requests.Session.prepare_request
 _MOST = 1024
@@ -28,10 +29,8 @@ class Memory:
     def __init__(self) -> None:
         self._spellings: dict[str, str] = {}
         """Of URLs: as they are given, and as they are sent."""
-        self._headers: tuple[tuple[Any, ...], CaseInsensitiveDict[Any]] = (), CaseInsensitiveDict()
-        """As they are given, and as they are prepared."""
-        self._netrcs: tuple[tuple[str | None, ...], list[str]] = (), []
-        """What the environment says, and where therefore a netrc would be."""
+        self._blank: tuple[tuple[Any, ...], requests.PreparedRequest | None] = (), None
+        """The session's headers as they are given, and a request that has nothing else."""
 
     def spell(self, prepared: requests.PreparedRequest, url: str) -> None:
         """Set the URL of a request; raises what requests raises for one that it cannot send."""
@@ -45,27 +44,21 @@ class Memory:
                 self._spellings = {}
             self._spellings[url] = prepared.url or ""
 
-    def checked(self, headers: CaseInsensitiveDict[Any]) -> CaseInsensitiveDict[Any]:
-        """Return a copy of a session's headers, as prepared; raises ``InvalidHeader``."""
+    def blank(self, headers: CaseInsensitiveDict[Any]) -> requests.PreparedRequest | None:
+        """Return a request with a session's headers, and no more; None: requests has to."""
         given = (*headers, *headers.lower_items())  # the names also as they are spelt
-        known, checked = self._headers
+        known, blank = self._blank
         if known != given:
-            checked = _checked(headers)
-            self._headers = given, checked
-        return checked.copy()
-
-    def finds_netrc(self) -> bool:
-        """Whether there is a file for requests to read."""
-        said = (os.environ.get("NETRC"), os.environ.get("HOME"))
-        known, paths = self._netrcs
-        if known != said:
-            names = [f"~/{name}" for name in utils.NETRC_FILES] if said[0] is None else [said[0]]
-            paths = [os.path.expanduser(name) for name in names]
-            self._netrcs = said, paths
-        return any(map(os.path.exists, paths))
+            blank = _blank_with(headers)
+            self._blank = given, blank
+        if blank is None:
+            return None
+        copied = blank.copy()
+        copied.hooks = default_hooks()
+        return copied
 
 
-class PreparingSession(requests.Session):
+class PreparingSession(RememberingSession):
     """A session that prepares the usual request in a fraction of the time."""
 
     def __init__(self) -> None:
@@ -78,53 +71,69 @@ class PreparingSession(requests.Session):
 
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
         """Do what requests does."""
-        ask, headers, auth = super().prepare_request, self.headers, request.auth
-        if (
-            getattr(ask, "__func__", None) is not _AS_IN_REQUESTS  # a mock's, or a subclass's
-            or self.params
-            or not isinstance(request.url, str)
-            or not isinstance(request.method, str)
-            or type(headers) is not CaseInsensitiveDict
-            or not isinstance(request.headers, (dict, CaseInsensitiveDict))
-            or not all(isinstance(name, str) for name in request.headers)
-            or None in headers.values()
-        ):
+        ask = super().prepare_request
+        if getattr(ask, "__func__", None) is not _AS_IN_REQUESTS:  # a mock's, or a subclass's
             return ask(request)
-        memory = self._prepared_before
-        prepared = requests.PreparedRequest()
+        blank = self._blank_for(request)
+        return ask(request) if blank is None else self._fill_in(blank, request)
+
+    def _blank_for(self, request: requests.Request) -> requests.PreparedRequest | None:
+        headers, more = self.headers, request.headers
+        if self.params or type(headers) is not CaseInsensitiveDict:
+            return None
+        if more and not (
+            isinstance(more, (dict, CaseInsensitiveDict))
+            and all(isinstance(name, str) for name in more)
+        ):
+            return None
+        if not isinstance(request.url, str) or not isinstance(request.method, str):
+            return None
+        return self._prepared_before.blank(headers)
+
+    def _fill_in(
+        self, prepared: requests.PreparedRequest, request: requests.Request
+    ) -> requests.PreparedRequest:
+        url, auth = as_text(request.url), request.auth
         prepared.prepare_method(request.method)
         if request.params:
-            prepared.prepare_url(request.url, request.params)
+            prepared.prepare_url(url, request.params)
         else:
-            memory.spell(prepared, request.url)
-        prepared.headers = memory.checked(headers)
+            self._prepared_before.spell(prepared, url)
         if request.headers:
             _merge(prepared.headers, request.headers)
-        cookies = merge_cookies(RequestsCookieJar(), self.cookies)
-        if request.cookies:
-            cookies = merge_cookies(cookies, request.cookies)
-        prepared.prepare_cookies(cookies)
+        if request.cookies or any(True for _ in self.cookies):
+            cookies = merge_cookies(RequestsCookieJar(), self.cookies)
+            prepared.prepare_cookies(merge_cookies(cookies, request.cookies or {}))
         prepared.prepare_body(request.data, request.files, request.json)
         if self.trust_env and not auth and not self.auth:
-            auth = self._netrc_auth(request.url)
+            auth = self._netrc_auth(url)
         auth = self.auth if auth is None else auth
         if auth is not None or "@" in (prepared.url or ""):
-            prepared.prepare_auth(auth, request.url)
+            prepared.prepare_auth(auth, url)
         prepared.prepare_hooks(sessions.merge_hooks(request.hooks, self.hooks))
         return prepared
 
     def _netrc_auth(self, url: str) -> Any:
         ask = vars(sessions)["get_netrc_auth"]
-        is_replaced = ask is not utils.get_netrc_auth  # tests do
-        if is_replaced or not KNOWS_ALL_SOURCES or self._prepared_before.finds_netrc():
+        if ask is not utils.get_netrc_auth:  # a test's
             return ask(url)
+        said = self._environment.now()
+        return ask(url) if said is None or said.names_a_netrc() else None
+
+
+def _blank_with(headers: CaseInsensitiveDict[Any]) -> requests.PreparedRequest | None:
+    try:
+        blank = _request_with(headers)
+    except requests.exceptions.InvalidHeader:  # one that is None, too
         return None
+    blank.prepare_cookies(RequestsCookieJar())
+    return blank
 
 
-def _checked(headers: Any) -> CaseInsensitiveDict[Any]:
-    bare = requests.PreparedRequest()
-    bare.prepare_headers(headers)
-    return bare.headers
+def _request_with(headers: Any) -> requests.PreparedRequest:
+    request = requests.PreparedRequest()
+    request.prepare_headers(headers)
+    return request
 
 
 def _merge(headers: CaseInsensitiveDict[Any], more: Any) -> None:
@@ -133,4 +142,4 @@ def _merge(headers: CaseInsensitiveDict[Any], more: Any) -> None:
     gone = [name for name, value in headers.items() if value is None]
     for name in gone:
         del headers[name]
-    _checked(headers)
+    _request_with(headers)  # raises InvalidHeader

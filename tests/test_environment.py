@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,7 +35,10 @@ STEPS: list[dict[str, str | None]] = [
     {"REQUESTS_CA_BUNDLE": "/first.pem"},
     {"CURL_CA_BUNDLE": "/second.pem"},
     {"REQUESTS_CA_BUNDLE": None},
-    {"CURL_CA_BUNDLE": None, "Https_Proxy": None},
+    {"CURL_CA_BUNDLE": None, "Https_Proxy": "http://proxy.test:5"},
+    {"Https_Proxy": None, "some_other": "1"},
+    {"some_other": None, "http_proxy": "http://proxy.test:6"},  # as many variables as before
+    {"http_proxy": None},
 ]
 ARGUMENTS: list[tuple[str, dict[str, str] | None, Any, Any, Any]] = [
     ("http://a.test/x", {}, None, True, None),
@@ -173,6 +178,25 @@ def test_a_tunnel_that_says_nothing_more_is_left_at_the_deadline(
     assert caught.value.elapsed < 3  # and not 3.8
 
 
+def test_an_environment_that_a_test_has_put_in_its_place_is_asked(
+    make_manager: MakeManager, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    session = make_manager().session
+    url = "http://a.test/"
+
+    def proxies() -> dict[str, str]:
+        return dict(session.merge_environment_settings(url, {}, None, True, None)["proxies"])
+
+    assert proxies() == {}
+    (tmp_path / "own").write_text("machine a.test login me password s3cr3t")
+    own = {"http_proxy": "http://proxy.test:1", "NETRC": str(tmp_path / "own")}
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "environ", own)
+        assert proxies() == {"http": "http://proxy.test:1"}
+        assert "Authorization" in session.prepare_request(requests.Request("GET", url)).headers
+    assert proxies() == {}
+
+
 def test_what_is_remembered_is_bounded(
     make_manager: MakeManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +204,7 @@ def test_what_is_remembered_is_bounded(
     session = make_manager().session
     for n in range(100):
         session.merge_environment_settings(f"http://host{n}.test/", {}, None, True, None)
-    assert len(session._environment._known) <= 20
+    assert len(session._environment.now().by_origin) <= 20
 
 
 def test_netrc_is_read_as_requests_reads_it(
