@@ -56,7 +56,7 @@ class ManagedAdapter(BoundedAdapter):
             # used without its session: what it was handed, the caller gave
             given = {"timeout": timeout, "verify": verify, "cert": cert}
             table = self._endpoints.table
-            call = Call(table, table.resolve(request.url or "").tally, given=given)
+            call = Call(table, table.resolve(request.url or "").tally, given)
         endpoint = call.table.resolve(request.url or "")
         arguments = {
             "stream": stream,
@@ -98,7 +98,7 @@ class ManagedAdapter(BoundedAdapter):
     def _send_retrying(self, hop: Hop) -> requests.Response:
         """The attempt loop: a policy decides, this acts."""
         policy = hop.endpoint.merged.retry
-        retry = policy.begin(hop.request.headers)
+        retry = policy.begin(hop.method, hop.request.headers)
         delay = 0.0
         permit = _first_permit(hop)
         answer: Answer | None = None

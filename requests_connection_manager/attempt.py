@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ssl
 import time
 from collections import Counter
@@ -10,7 +11,9 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.utils import rewind_body
+from requests.structures import CaseInsensitiveDict
+from requests.utils import get_encoding_from_headers, rewind_body
+from urllib3 import HTTPHeaderDict
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import ProtocolError
 from urllib3.poolmanager import PoolKey
@@ -116,6 +119,27 @@ class BoundedAdapter(HTTPAdapter):
         keep_to_bounds(manager)
         return manager
 
+    def request_url(self, request: requests.PreparedRequest, proxies: dict[str, str] | None) -> str:
+        """Return the target of the request; without a proxy it is the path."""
+        return super().request_url(request, proxies) if proxies else request.path_url
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        """Make the response as requests does; one that sets no cookie has none to look for."""
+        headers = getattr(resp, "headers", None)
+        if (
+            not isinstance(headers, HTTPHeaderDict)
+            or "Set-Cookie" in headers
+            or "Set-Cookie2" in headers
+        ):
+            return super().build_response(req, resp)
+        response = requests.Response()
+        response.status_code, response.reason = resp.status, resp.reason
+        response.headers = CaseInsensitiveDict(headers)
+        response.encoding = _encoding_of(headers.get("Content-Type"))
+        response.raw, response.url = resp, req.url or ""
+        response.request, response.connection = req, self
+        return response
+
     def get_connection_with_tls_context(
         self,
         request: requests.PreparedRequest,
@@ -158,6 +182,11 @@ class BoundedAdapter(HTTPAdapter):
         """Leave an ``ssl_context`` alone: the trust is its own affair."""
         if _current_ssl_context() is None:
             super().cert_verify(conn, url, verify, cert)
+
+
+@functools.lru_cache(maxsize=256)
+def _encoding_of(content_type: str | None) -> str | None:
+    return get_encoding_from_headers(CaseInsensitiveDict({"Content-Type": content_type or ""}))
 
 
 def with_its_own_time(response: requests.Response) -> requests.Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import requests
@@ -87,25 +87,12 @@ class Ticket:
             self.permit = None
 
 
-@dataclass(slots=True)
 class Call:
     """One use of the façade or of its session, in the thread that makes it."""
 
-    table: EndpointTable
-    tally: Tally
-    """Where the call is counted: that of its first URL."""
-    session: requests.Session | None = None
-    check_open: Callable[[], object] | None = None
-    """Raises `ManagerClosed`."""
-    endpoint: Endpoint | None = None
-    """That of the first hop, if the arguments of the hop were already filled in from it."""
-    given: Mapping[str, Any] = field(default_factory=dict)
-    """What the caller gave of timeout, verify and cert: it holds on every hop."""
-    deadline: Deadline | None = None
+    # What most calls leave as it is, the class has: there is one for each request.
     ticket: Ticket | None = None
     """The first hop's, until the adapter claims it."""
-    parent: Call | None = None
-    """The call in whose course this one is made: by a hook, say, or to fetch a token."""
     follows: bool = True
     """Whether redirects are followed."""
     let_go: bool = False
@@ -123,12 +110,37 @@ class Call:
     elsewhere: bool = False
     """Whether the first hop went to another URL than the one that the ticket is for."""
     over: bool = False
-    log: list[Sent] = field(default_factory=list)
-    """All attempts of the call."""
-    handled: BaseException | None = field(default_factory=lambda: sys.exc_info()[1])
-    """What the caller was just handling, which is not ours to change."""
-    group: WorkGroup | None = field(default_factory=current_group.get)
-    """The batch that it belongs to."""
+
+    def __init__(
+        self,
+        table: EndpointTable,
+        tally: Tally,
+        given: Mapping[str, Any],
+        session: requests.Session | None = None,
+        endpoint: Endpoint | None = None,
+        deadline: Deadline | None = None,
+        parent: Call | None = None,
+        check_open: Callable[[], object] | None = None,
+    ) -> None:
+        self.table = table
+        self.tally = tally
+        """Where the call is counted: that of its first URL."""
+        self.given = given
+        """What the caller gave of timeout, verify and cert: it holds on every hop."""
+        self.session = session
+        self.endpoint = endpoint
+        """That of the first hop, if the arguments of the hop were already filled in from it."""
+        self.deadline = deadline
+        self.parent = parent
+        """The call in whose course this one is made: by a hook, say, or to fetch a token."""
+        self.check_open = check_open
+        """Raises `ManagerClosed`."""
+        self.log: list[Sent] = []
+        """All attempts of the call."""
+        self.handled = sys.exc_info()[1]
+        """What the caller was just handling, which is not ours to change."""
+        self.group: WorkGroup | None = current_group.get()
+        """The batch that it belongs to."""
 
     def takes(self, request: requests.PreparedRequest) -> bool:
         """Whether a request that is sent in the course of the call is one of its own hops."""

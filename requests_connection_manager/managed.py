@@ -21,7 +21,14 @@ from .adapter import ManagedAdapter
 from .arguments import UNSET
 from .attempt import with_its_own_time
 from .call import Call, current_call
-from .carried import Carried, OriginBoundSession, carry, note_what_auth_added, with_its_query_key
+from .carried import (
+    Carried,
+    OriginBoundSession,
+    carry,
+    note_what_auth_added,
+    query_key_of,
+    with_its_query_key,
+)
 from .endpoints import Endpoints
 from .exceptions import ConnectionManagerError
 from .lookup import Endpoint
@@ -146,8 +153,9 @@ class Managed(PreparingSession, OriginBoundSession):
     ) -> requests.Response:
         under_way = self._under_way()
         if under_way is not None and under_way.takes(request):
-            if not self._is_managed(request):
-                if under_way.hops > 1:
+            is_keyed, is_first = query_key_of(request) is not None, under_way.hops == 1
+            if (is_keyed or not is_first) and not self._is_managed(request):
+                if not is_first:
                     self._admit_here(under_way, request)
                 request = with_its_query_key(request)
             try:
@@ -237,6 +245,8 @@ class Managed(PreparingSession, OriginBoundSession):
         self, resp: requests.Response, req: requests.PreparedRequest, *args: Any, **kwargs: Any
     ) -> Generator[requests.Response]:
         """Follow redirects as requests does; each is a hop of the call under way."""
+        if not self.get_redirect_target(resp):
+            return
         redirects = super().resolve_redirects(resp, req, *args, **kwargs)
         call = self._under_way()
         if call is None:
@@ -315,11 +325,5 @@ class Managed(PreparingSession, OriginBoundSession):
         outer = parent.deadline if parent is not None else inherited.get()
         deadline = Deadline.within(endpoint.settings.total_timeout, outer)
         return Call(
-            table,
-            tally=endpoint.tally,
-            session=self,
-            check_open=self.check_open,
-            endpoint=endpoint,
-            deadline=deadline,
-            parent=parent,
+            table, endpoint.tally, {}, self, endpoint, deadline, parent, check_open=self.check_open
         )

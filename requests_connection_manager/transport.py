@@ -19,9 +19,9 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import HTTPError
@@ -63,8 +63,7 @@ def address_of(connection: HTTPConnection) -> Address:
     return connection.host, connection.port
 
 
-@dataclass(frozen=True)
-class Bounds:
+class Bounds(NamedTuple):
     """What the connection must know of the attempt that it serves."""
 
     connections: OpenConnections
@@ -76,6 +75,8 @@ class Bounds:
     """What it adds to the target of the request."""
 
 
+_NEARLY = 0.005
+"""Seconds by which a read may be late: less than it takes to notice."""
 _END = object()
 current_bounds: ContextVar[Bounds | None] = ContextVar("current_bounds", default=None)
 
@@ -98,6 +99,9 @@ class _BoundedPool(HTTPConnectionPool):
         bounds = current_bounds.get()
         if bounds is not None and bounds.query_key is not None and not self._has_our_connections:
             kwargs["url"] = with_key(kwargs["url"], bounds.query_key)
+        headers = kwargs.get("headers")
+        if isinstance(headers, CaseInsensitiveDict):  # which urllib3 would copy, name by name
+            kwargs["headers"] = dict(headers.items())
         if self.block and bounds is not None and bounds.deadline is not None:
             kwargs.setdefault("pool_timeout", max(0.0, bounds.deadline.left()))
         return super().urlopen(*args, **kwargs)
@@ -254,8 +258,9 @@ def _give_time(sock: socket.socket, deadline: Deadline, timeout: Any) -> None:
     if left <= 0:
         raise TimeoutError("total_timeout has run out")
     usual = timeout if isinstance(timeout, (int, float)) else math.inf
-    time = min(usual, left)
-    sock.settimeout(None if time == math.inf else time)
+    time, now = min(usual, left), sock.gettimeout()
+    if now is None or not time <= now <= time + _NEARLY:  # each change is a system call
+        sock.settimeout(None if time == math.inf else time)
 
 
 @functools.cache

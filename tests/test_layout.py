@@ -18,7 +18,7 @@ FLOORS = [  # from the cellar up; a module may import what is below it
     {"arguments", "exceptions", "redaction"},
     {"checks", "contexts", "events", "failures", "stats"},
     {"log", "patterns", "settings"},
-    {"carried", "environment", "hooks"},
+    {"carried", "cookies", "environment", "hooks"},
     {"preparation"},
     {"auth", "ledger"},
     {"policies.deadline", "policies.retry", "policies.rate_limit", "policies.circuit_breaker"},

@@ -28,7 +28,7 @@ def answer(status: int, **headers: str) -> requests.Response:
 
 def delays(of: RetryPolicy, status: int = 503, method: str = "GET") -> list[float]:
     """The delays before each retry until the policy stops."""
-    retry, found = of.begin({}), []
+    retry, found = of.begin("GET", {}), []
     while True:
         decision = of.after_response(retry, method, "/", answer(status))
         if not isinstance(decision, Again):
@@ -60,7 +60,7 @@ def test_the_default_statuses_are_retried(status: int) -> None:
 
 @pytest.mark.parametrize("status", [200, 302, 400, 404, 413, 501, 505])
 def test_others_stand(status: int) -> None:
-    assert policy().after_response(policy().begin({}), "GET", "/", answer(status)) is None
+    assert policy().after_response(policy().begin("GET", {}), "GET", "/", answer(status)) is None
 
 
 @pytest.mark.parametrize(
@@ -76,19 +76,22 @@ def test_others_stand(status: int) -> None:
 def test_methods(method: str, headers: dict, retried: bool) -> None:
     it = policy()
     headers = requests.structures.CaseInsensitiveDict(headers)
-    decision = it.after_response(it.begin(headers), method, "/", answer(503))
+    decision = it.after_response(it.begin(method, headers), method, "/", answer(503))
     assert isinstance(decision, Again) is retried
+    retry = it.begin(method, headers)
     error = requests.ReadTimeout("slow")
-    assert isinstance(it.after_error(it.begin(headers), method, "/", error), Again) is retried
+    assert isinstance(it.after_error(retry, method, "/", error), Again) is retried
     never_left = requests.ConnectTimeout("far")
-    assert isinstance(it.after_error(it.begin(headers), method, "/", never_left), Again)
+    assert isinstance(it.after_error(retry, method, "/", never_left), Again)
 
 
 def test_no_method_and_any_method() -> None:
     none = policy(retry_methods=[])
-    assert none.after_response(none.begin({}), "GET", "/", answer(503)) is None
+    assert none.after_response(none.begin("GET", {}), "GET", "/", answer(503)) is None
     every = policy(retry_methods=None)
-    assert isinstance(every.after_response(every.begin({}), "POST", "/", answer(503)), Again)
+    assert isinstance(
+        every.after_response(every.begin("POST", {}), "POST", "/", answer(503)), Again
+    )
 
 
 @pytest.mark.parametrize(
@@ -104,7 +107,7 @@ def test_no_method_and_any_method() -> None:
     ],
 )
 def test_mistakes_of_the_caller_are_not_retried(error: Exception) -> None:
-    assert policy().after_error(policy().begin({}), "GET", "/", error) is None
+    assert policy().after_error(policy().begin("GET", {}), "GET", "/", error) is None
 
 
 @pytest.mark.parametrize(
@@ -126,7 +129,7 @@ def test_mistakes_of_the_caller_are_not_retried(error: Exception) -> None:
 )
 def test_retry_after_in_seconds_and_what_is_malformed(hint: str, delay: float) -> None:
     decision = policy().after_response(
-        policy().begin({}), "GET", "/", answer(503, Retry_After=hint)
+        policy().begin("GET", {}), "GET", "/", answer(503, Retry_After=hint)
     )
     assert isinstance(decision, Again)
     assert decision.delay == delay
@@ -135,7 +138,7 @@ def test_retry_after_in_seconds_and_what_is_malformed(hint: str, delay: float) -
 def test_retry_after_as_a_date() -> None:
     when = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=30), usegmt=True)
     decision = policy().after_response(
-        policy().begin({}), "GET", "/", answer(429, Retry_After=when)
+        policy().begin("GET", {}), "GET", "/", answer(429, Retry_After=when)
     )
     assert isinstance(decision, Again)
     assert 27 < decision.delay <= 30
@@ -144,7 +147,7 @@ def test_retry_after_as_a_date() -> None:
 @pytest.mark.parametrize(("hint", "seconds"), [("61", 61), ("86400", 86400)])
 def test_a_longer_hint_stops_and_is_told(hint: str, seconds: float) -> None:
     decision = policy().after_response(
-        policy().begin({}), "GET", "/", answer(429, Retry_After=hint)
+        policy().begin("GET", {}), "GET", "/", answer(429, Retry_After=hint)
     )
     assert isinstance(decision, Stop)
     assert decision.retry_after == seconds
@@ -152,7 +155,7 @@ def test_a_longer_hint_stops_and_is_told(hint: str, seconds: float) -> None:
 
 def test_the_hint_can_be_disregarded() -> None:
     it = policy(respect_retry_after=False)
-    decision = it.after_response(it.begin({}), "GET", "/", answer(503, Retry_After="3600"))
+    decision = it.after_response(it.begin("GET", {}), "GET", "/", answer(503, Retry_After="3600"))
     assert isinstance(decision, Again)
     assert decision.delay == 0
 
@@ -161,23 +164,23 @@ def test_a_retry_object_decides_as_it_does_in_urllib3() -> None:
     it = policy(max_retries=Retry(5, status=2, status_forcelist=[418], backoff_factor=1))
     assert delays(it, 418) == [0, 2]
     # 413 is in its RETRY_AFTER_STATUS_CODES
-    assert it.after_response(it.begin({}), "GET", "/", answer(413)) is None
-    hinted = it.after_response(it.begin({}), "GET", "/", answer(413, Retry_After="2"))
+    assert it.after_response(it.begin("GET", {}), "GET", "/", answer(413)) is None
+    hinted = it.after_response(it.begin("GET", {}), "GET", "/", answer(413, Retry_After="2"))
     assert isinstance(hinted, Again)
     assert hinted.delay == 2
     reads_off = policy(max_retries=Retry(5, connect=False, read=0))
     error = requests.ConnectTimeout("x")
-    assert reads_off.after_error(reads_off.begin({}), "GET", "/", error) is None
-    assert isinstance(
-        reads_off.after_error(reads_off.begin({}), "GET", "/", requests.ReadTimeout("x")), Stop
-    )
+    retry = reads_off.begin("GET", {})
+    assert reads_off.after_error(retry, "GET", "/", error) is None
+    late = requests.ReadTimeout("x")
+    assert isinstance(reads_off.after_error(retry, "GET", "/", late), Stop)
 
 
 @pytest.mark.parametrize("off", [0, False, Retry(0), Retry(False)])
 def test_switched_off_everything_stands(off: object) -> None:
     it = policy(max_retries=off)
-    assert it.after_response(it.begin({}), "GET", "/", answer(503)) is None
-    assert it.after_error(it.begin({}), "GET", "/", requests.ReadTimeout("x")) is None
+    assert it.after_response(it.begin("GET", {}), "GET", "/", answer(503)) is None
+    assert it.after_error(it.begin("GET", {}), "GET", "/", requests.ReadTimeout("x")) is None
 
 
 def test_retry_without_a_total_counts_its_kinds() -> None:

@@ -70,9 +70,11 @@ class RetryPolicy:
         self._chance = chance
         self.raises_on_status = settings.raise_on_status
 
-    def begin(self, headers: Mapping[str, Any]) -> Retry:
+    def begin(self, method: str, headers: Mapping[str, Any]) -> Retry:
         """Return the state before the first attempt of a hop."""
-        return self._any_method if IDEMPOTENCY_KEY in headers else self._base
+        if _allows(self._base, method) or IDEMPOTENCY_KEY not in headers:
+            return self._base
+        return self._any_method
 
     def after_response(
         self, retry: Retry, method: str, url: str, response: requests.Response
