@@ -212,11 +212,15 @@ def is_ready_again(request: requests.PreparedRequest) -> bool:
 
 
 def _read(response: requests.Response) -> None:
+    in_pieces = response.iter_content
+    vars(response)["iter_content"] = lambda _: in_pieces(None)  # all at once costs less
     try:
         response.content  # noqa: B018
     except BaseException:
         response.close()  # else an undecodable body keeps its connection
         raise
+    finally:
+        del vars(response)["iter_content"]
 
 
 def _current_ssl_context() -> ssl.SSLContext | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import http.client
-import io
 import math
 import queue
 import socket
@@ -220,37 +219,22 @@ class _BoundedResponse(http.client.HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         bounds = current_bounds.get()
         if bounds is not None and bounds.deadline is not None:
-            raw = self.fp.detach()
-            self.fp = io.BufferedReader(
-                _BoundedReader(raw, sock, bounds.deadline, bounds.read_timeout)
-            )
+            _bound_reads(self.fp.raw, sock, bounds.deadline, bounds.read_timeout)
 
 
-class _BoundedReader(io.RawIOBase):
-    """Reads from a socket, each read with no more time than the deadline leaves."""
+def _bound_reads(raw: Any, sock: socket.socket, deadline: Deadline, timeout: float | None) -> None:
+    """Let each read of the stream under a buffer take no more time than the deadline leaves.
 
-    def __init__(
-        self, raw: io.RawIOBase, sock: socket.socket, deadline: Deadline, timeout: float | None
-    ) -> None:
-        self._raw = raw
-        self._sock = sock
-        self._deadline = deadline
-        self._timeout = timeout
+    The buffer looks its ``readinto`` up at each read. A stream of our own, over this one, would
+    cost as much as all else that a deadline costs.
+    """
+    read, stream = type(raw).readinto, weakref.proxy(raw)  # else it would hold itself, in a circle
 
-    def readable(self) -> bool:
-        return True
+    def readinto(buffer: Any) -> Any:
+        _give_time(sock, deadline, timeout)
+        return read(stream, buffer)
 
-    def readinto(self, buffer: Any) -> int | None:
-        _give_time(self._sock, self._deadline, self._timeout)
-        return self._raw.readinto(buffer)
-
-    def fileno(self) -> int:
-        return self._raw.fileno()
-
-    def close(self) -> None:
-        if not self.closed:
-            self._raw.close()
-        super().close()
+    raw.readinto = readinto
 
 
 def _give_time(sock: socket.socket, deadline: Deadline, timeout: Any) -> None:
