@@ -18,15 +18,18 @@ from . import (
     deadline,
     endpoint_lookup,
     get_overhead,
+    import_time,
     open_breaker,
     rate_limit_fairness,
     statistics_cost,
+    threads,
     throughput,
 )
 from .harness import Figure, as_table
 
 BENCHMARKS = {
     "get_overhead": get_overhead.main,
+    "threads": threads.main,
     "throughput": throughput.main,
     "batch": batch.main,
     "open_breaker": open_breaker.main,
@@ -34,6 +37,7 @@ BENCHMARKS = {
     "deadline": deadline.main,
     "endpoint_lookup": endpoint_lookup.main,
     "statistics_cost": statistics_cost.main,
+    "import_time": import_time.main,
 }
 
 
