@@ -20,6 +20,7 @@ from . import (
     get_overhead,
     import_time,
     open_breaker,
+    peers,
     rate_limit_fairness,
     statistics_cost,
     threads,
@@ -38,6 +39,7 @@ BENCHMARKS = {
     "endpoint_lookup": endpoint_lookup.main,
     "statistics_cost": statistics_cost.main,
     "import_time": import_time.main,
+    "peers": peers.main,
 }
 
 

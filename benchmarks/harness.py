@@ -121,9 +121,9 @@ def take_turns(blocks: Mapping[str, Block], *, rounds: int, longest: float = 20.
     return taken
 
 
-def block_of(contend: Callable[[], object]) -> Block:
-    """Warm up, and make a block of as many calls as fill `BLOCK_SECONDS`."""
-    return functools.partial(_seconds_a_call, contend, _calls_in_a_block(contend))
+def block_of(contend: Callable[[], object], seconds: float = BLOCK_SECONDS) -> Block:
+    """Warm up, and make a block of as many calls as fill the ``seconds``."""
+    return functools.partial(_seconds_a_call, contend, _calls_within(seconds, contend))
 
 
 def compared(name: str, rounds: Rounds, one: str, peer: str, goal: Goal | None = None) -> Figure:
@@ -159,10 +159,10 @@ def everything_on(**settings: Any) -> ConnectionManager:
     return ConnectionManager(**{**wide, **settings})
 
 
-def _calls_in_a_block(contend: Callable[[], object]) -> int:
-    """Warm up, and count how often ``contend`` can be called in a block."""
+def _calls_within(seconds: float, contend: Callable[[], object]) -> int:
+    """Warm up, and count how often ``contend`` can be called in a block of ``seconds``."""
     calls = 0
-    ends = time.perf_counter() + 10 * BLOCK_SECONDS
+    ends = time.perf_counter() + 10 * seconds
     while time.perf_counter() < ends:
         contend()
         calls += 1
