@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 from unittest import mock
 
 import requests
@@ -12,7 +13,9 @@ from .harness import Figure, Rounds, at_most, compared, everything_on, interleav
 from .server import serving
 
 PLAIN = "plain Session"
-KILOBYTE = {"items": [{"number": number, "name": "a name", "price": 9.99} for number in range(20)]}
+KILOBYTE: Any = {
+    "items": [{"number": number, "name": "a name", "price": 9.99} for number in range(20)]
+}
 """1 kB of JSON, of a usual shape."""
 MEGABYTE = 1_000_000
 

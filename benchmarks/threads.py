@@ -76,7 +76,7 @@ def _seconds_a_call(call: Callable[[], object], crew: ThreadPoolExecutor) -> flo
             now = time.perf_counter()
         return start, now, calls
 
-    starts, ends, calls = zip(
-        *[each.result() for each in [crew.submit(run) for _ in range(THREADS)]], strict=True
-    )
-    return (max(ends) - min(starts)) / sum(calls)
+    runs = [each.result() for each in [crew.submit(run) for _ in range(THREADS)]]
+    starts, ends, calls = zip(*runs, strict=True)
+    taken: float = max(ends) - min(starts)
+    return taken / sum(calls)
