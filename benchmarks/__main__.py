@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from unittest import mock
 
 import requests_connection_manager
 
@@ -29,6 +30,7 @@ from . import (
     threads,
     throughput,
 )
+from .environment import COUNT, forty
 from .harness import Figure, as_table
 from .peers import chart_of
 
@@ -61,9 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = set(options.names) - set(BENCHMARKS)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; choose from {', '.join(BENCHMARKS)}")
-    if urllib.request.getproxies().keys() & {"http", "all"}:
-        parser.error("a proxy is set, and would be measured: unset HTTP_PROXY and ALL_PROXY first")
-
     benchmarks = dict(BENCHMARKS)
     if options.full:
         benchmarks["memory"] = functools.partial(memory.main, memory.ALL_CALLS)
@@ -73,25 +72,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     start = time.monotonic()
     figures: list[Figure] = []
-    for name in names:
-        print(f"{name} …", file=sys.stderr, flush=True)
-        measured = benchmarks[name]()
-        figures += measured
-        if name == "peers" and options.chart is not None:
-            options.chart.write_text(chart_of(measured), encoding="utf-8")
+    with mock.patch.dict(os.environ, forty(), clear=True):
+        if urllib.request.getproxies().keys() & {"http", "all"}:
+            parser.error("the system's settings name a proxy, which would be measured")
+        for name in names:
+            print(f"{name} …", file=sys.stderr, flush=True)
+            measured = benchmarks[name]()
+            figures += measured
+            if name == "peers" and options.chart is not None:
+                options.chart.write_text(chart_of(measured), encoding="utf-8")
     print(f"{_surroundings()}; {time.monotonic() - start:.0f} s in all\n\n{as_table(figures)}")
     return int(options.check and any(figure.missed for figure in figures))
 
 
 def _surroundings() -> str:
-    """Say on what was measured. The plain GET grows with the environment (a look for proxies)."""
+    """Say on what was measured."""
     packages = ("requests", "urllib3", "pybreaker", "ratelimit")
     return ", ".join(
         [
             f"Python {platform.python_version()}",
             f"requests_connection_manager {requests_connection_manager.__version__}",
             *(f"{package} {version(package)}" for package in packages),
-            f"{platform.system()}, {os.cpu_count()} cores, {len(os.environ)} environment variables",
+            f"{platform.system()}, {os.cpu_count()} cores, {COUNT} environment variables",
         ]
     )
 

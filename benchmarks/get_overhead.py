@@ -8,7 +8,7 @@ from unittest import mock
 
 import requests
 
-from .environment import bare, forty
+from .environment import bare
 from .harness import Figure, Rounds, at_most, compared, everything_on, interleave
 from .server import serving
 
@@ -22,9 +22,9 @@ MEGABYTE = 1_000_000
 
 def main() -> list[Figure]:
     """One thread, a kept connection, and bodies that are read."""
-    rounds = _get(forty())
-    bare_rounds = _get(bare())
-    post, large = _post(), _get_large()
+    rounds, post, large = _get(), _post(), _get_large()
+    with mock.patch.dict(os.environ, bare(), clear=True):
+        bare_rounds = _get()
     return [
         compared("one GET, all policies on", rounds, "managed", PLAIN, at_most(0.6)),
         compared("the same without total_timeout", rounds, "unhurried", PLAIN),
@@ -36,9 +36,8 @@ def main() -> list[Figure]:
     ]
 
 
-def _get(environment: dict[str, str]) -> Rounds:
+def _get() -> Rounds:
     with (
-        mock.patch.dict(os.environ, environment, clear=True),
         serving() as url,
         requests.Session() as plain,
         everything_on() as managed,
@@ -56,7 +55,6 @@ def _get(environment: dict[str, str]) -> Rounds:
 
 def _post() -> Rounds:
     with (
-        mock.patch.dict(os.environ, forty(), clear=True),
         serving() as url,
         requests.Session() as plain,
         everything_on() as managed,
@@ -72,7 +70,6 @@ def _post() -> Rounds:
 
 def _get_large() -> Rounds:
     with (
-        mock.patch.dict(os.environ, forty(), clear=True),
         serving() as server,
         requests.Session() as plain,
         everything_on() as managed,

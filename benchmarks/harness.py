@@ -85,13 +85,17 @@ HEADINGS = ("figure", "value", "peer", "ratio", "goal", "met")
 
 
 def as_table(figures: list[Figure]) -> str:
-    """Align the figures in a table, which is one in Markdown, too."""
-    rows = [HEADINGS, *(figure.cells() for figure in figures)]
+    """Put the figures in a table."""
+    return aligned([HEADINGS, *(figure.cells() for figure in figures)])
+
+
+def aligned(rows: list[tuple[str, ...]]) -> str:
+    """Align rows, the first with the headings, in a table, which is one in Markdown, too."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, tuple("-" * width for width in widths))
+    lines = [rows[0], tuple("-" * width for width in widths), *rows[1:]]
     return "\n".join(
         f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |"
-        for row in rows
+        for row in lines
     )
 
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from unittest import mock
 
-from .environment import forty
 from .harness import Figure, at_most, compared, take_turns
 
 _TIMED = """
@@ -23,7 +22,7 @@ OURS, PEER = "requests_connection_manager", "requests"
 def main() -> list[Figure]:
     """Each time in a new interpreter, whose own start is not counted, from compiled files."""
     blocks = {name: functools.partial(_seconds, name) for name in (PEER, OURS)}
-    with mock.patch.dict(os.environ, forty(), clear=True):
+    with mock.patch.dict(os.environ):
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else ours would be compiled each time
         take_turns(blocks, rounds=2)  # compiles, and brings the files into the system's memory
         rounds = take_turns(blocks, rounds=40)

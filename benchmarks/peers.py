@@ -8,18 +8,15 @@ installed is left out, and that is said.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
-from unittest import mock
 
 from .chart import drawn
 from .contenders import CONTENDERS
-from .environment import forty
 from .harness import Block, Figure, compared, take_turns
 from .server import serving
 
@@ -36,11 +33,7 @@ class Contending(NamedTuple):
 
 def main() -> list[Figure]:
     """The fastest first."""
-    with (
-        mock.patch.dict(os.environ, forty(), clear=True),
-        serving() as url,
-        ExitStack() as running,
-    ):
+    with serving() as url, ExitStack() as running:
         started = {name: running.enter_context(_contending(name, url)) for name in CONTENDERS}
         ready = {name: it for name, it in started.items() if it is not None}
         blocks = {name: it.block for name, it in ready.items()}

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import functools
 import gc
-import os
 import statistics
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from unittest import mock
 
 import requests
 from requests.adapters import HTTPAdapter
 
-from .environment import forty
 from .harness import Figure, at_least, everything_on, ratio_of, take_turns
 from .server import serving
 
@@ -30,7 +27,6 @@ BLOCK_SECONDS = 0.25
 def main() -> list[Figure]:
     """The same threads call through the manager and through the plain Session, in turns."""
     with (
-        mock.patch.dict(os.environ, forty(), clear=True),
         serving() as url,
         requests.Session() as plain,
         everything_on(pool_maxsize=THREADS) as managed,
@@ -77,6 +73,5 @@ def _seconds_a_call(call: Callable[[], object], crew: ThreadPoolExecutor) -> flo
         return start, now, calls
 
     runs = [each.result() for each in [crew.submit(run) for _ in range(THREADS)]]
-    starts, ends, calls = zip(*runs, strict=True)
-    taken: float = max(ends) - min(starts)
-    return taken / sum(calls)
+    taken = max(end for _, end, _ in runs) - min(start for start, _, _ in runs)
+    return taken / sum(calls for _, _, calls in runs)
