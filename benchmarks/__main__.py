@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed")
     parser.add_argument(
-        "--full", action="store_true", help=f"memory: {memory.ALL_CALLS:,} calls, about 10 minutes"
+        "--full", action="store_true", help=f"memory: {memory.ALL_CALLS:,} calls, about 9 minutes"
     )
     parser.add_argument("--chart", metavar="FILE", type=Path, help="draw peers there, as SVG")
     options = parser.parse_args(arguments)

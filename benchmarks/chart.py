@@ -46,8 +46,8 @@ def drawn(figures: list[Figure], *, title: str, note: str, ours: str) -> str:
             f'<rect class="ground" {size} rx="8"/>',
             f'<text class="name title" x="16" y="24">{escape(title)}</text>',
             f'<text class="note" x="16" y="42">{escape(note)}</text>',
-            *rows,
             f'<line class="one" x1="{one:.1f}" x2="{one:.1f}" y1="{_TOP}" y2="{height - 8}"/>',
+            *rows,
             "</svg>\n",
         ]
     )
@@ -71,7 +71,10 @@ def _row(figure: Figure, top: float, unit: float, is_ours: bool) -> str:
             f'H{upper:.1f}m0 -4v8"/>'
         )
     after = _LEFT + _upper(figure) * unit + 8
-    parts.append(f'<text class="ratio" x="{after:.1f}" y="{middle + 5}">{figure.ratio:.2f}</text>')
+    parts += [
+        f'<rect class="ground" x="{after - 3:.1f}" y="{middle - 8}" width="38" height="16"/>',
+        f'<text class="ratio" x="{after:.1f}" y="{middle + 5}">{figure.ratio:.2f}</text>',
+    ]
     return "\n".join(parts)
 
 
