@@ -6,10 +6,10 @@ BIN    := $(VENV)/bin
 URL    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs bench clean
+.PHONY: help demo test lint types docs bench bench-peers clean
 
 help:  ## what there is to make
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: $(VENV)/.ready  ## the main job, against an embedded server that misbehaves; or URL=https://…
 	$(BIN)/python -m examples.demo $(if $(URL),'$(URL)')
@@ -30,6 +30,9 @@ docs: $(VENV)/.ready-tools  ## build the documentation into site/
 bench: $(VENV)/.ready  ## the figures, each as a ratio to a peer in the same run
 	$(BIN)/python -m benchmarks
 
+bench-peers: $(VENV)/.ready-peers  ## the same GET by other libraries, which this installs aside; draws the chart
+	$(BIN)/python -m benchmarks peers --chart docs/explanation/peers.svg
+
 clean:  ## remove what was made here
 	rm -rf $(VENV) site build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
@@ -42,4 +45,14 @@ $(VENV)/.ready: pyproject.toml
 
 $(VENV)/.ready-tools: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --group lint --group docs
+	@touch $@
+
+# They stay out of the main environment; benchmarks/peers.py looks for them here.
+$(VENV)/.ready-peers: $(VENV)/.ready
+	$(PYTHON) -m venv $(VENV)/peers
+	$(VENV)/peers/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(VENV)/peers/bin/python -m pip install --quiet --editable . --group peers
+	$(PYTHON) -m venv $(VENV)/niquests
+	$(VENV)/niquests/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(VENV)/niquests/bin/python -m pip install --quiet --group niquests
 	@touch $@

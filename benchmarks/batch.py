@@ -27,18 +27,11 @@ ALLOWED = 50.0
 """MB."""
 
 _GROWTH = """
-import re, resource, sys
-from pathlib import Path
+import sys
 from unittest import mock
 import requests
+from benchmarks.footprint import peak
 from requests_connection_manager import ConnectionManager
-
-def peak():  # bytes
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux: ru_maxrss begins with the peak of the parent, and could hide ours
-        return int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text())[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 def answer(session, **keywords):
     response = requests.Response()

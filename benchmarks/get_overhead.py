@@ -1,38 +1,43 @@
-"""What a GET costs with every policy on, against the same GET of a plain ``requests.Session``."""
+"""What a call costs with every policy on, against the same call of a plain ``requests.Session``."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 from unittest import mock
 
 import requests
 
+from .environment import bare
 from .harness import Figure, Rounds, at_most, compared, everything_on, interleave
 from .server import serving
 
 PLAIN = "plain Session"
+KILOBYTE: Any = {
+    "items": [{"number": number, "name": "a name", "price": 9.99} for number in range(20)]
+}
+"""1 kB of JSON, of a usual shape."""
+MEGABYTE = 1_000_000
 
 
 def main() -> list[Figure]:
-    """One thread, a kept connection, a small body that is read.
-
-    For every request requests goes through all environment variables, in search of proxies. A
-    ratio from a full environment could therefore flatter whoever spares that; so there is
-    another one from an environment that is all but empty.
-    """
-    here, few = _environment(), _environment("HOME", "PATH", "SYSTEMROOT")
-    rounds = _measure(here)
-    bare_rounds = _measure(few)
+    """One thread, a kept connection, and bodies that are read."""
+    rounds, post, large = _get(), _post(), _get_large()
+    with mock.patch.dict(os.environ, bare(), clear=True):
+        bare_rounds = _get()
     return [
-        compared("one GET, all policies on", rounds, "managed", PLAIN, at_most(1.05)),
+        compared("one GET, all policies on", rounds, "managed", PLAIN, at_most(0.6)),
         compared("the same without total_timeout", rounds, "unhurried", PLAIN),
-        compared(f"the first with {len(few)} environment variables", bare_rounds, "managed", PLAIN),
+        compared(
+            f"the first with {len(bare())} environment variables", bare_rounds, "managed", PLAIN
+        ),
+        compared("a POST of 1 kB of JSON", post, "managed", PLAIN, at_most(0.7)),
+        compared("a GET of a body of 1 MB", large, "managed", PLAIN, at_most(1)),
     ]
 
 
-def _measure(environment: dict[str, str]) -> Rounds:
+def _get() -> Rounds:
     with (
-        mock.patch.dict(os.environ, environment, clear=True),
         serving() as url,
         requests.Session() as plain,
         everything_on() as managed,
@@ -48,6 +53,32 @@ def _measure(environment: dict[str, str]) -> Rounds:
         )
 
 
-def _environment(*names: str) -> dict[str, str]:
-    """Return the variables of these names, or all."""
-    return {name: os.environ[name] for name in names or os.environ if name in os.environ}
+def _post() -> Rounds:
+    with (
+        serving() as url,
+        requests.Session() as plain,
+        everything_on() as managed,
+    ):
+        return interleave(
+            {
+                PLAIN: lambda: plain.post(url, json=KILOBYTE, timeout=30).content,
+                "managed": lambda: managed.post(url, json=KILOBYTE).content,
+            },
+            rounds=400,
+        )
+
+
+def _get_large() -> Rounds:
+    with (
+        serving() as server,
+        requests.Session() as plain,
+        everything_on() as managed,
+    ):
+        url = f"{server}/bytes/{MEGABYTE}"
+        return interleave(
+            {
+                PLAIN: lambda: plain.get(url, timeout=30).content,
+                "managed": lambda: managed.get(url).content,
+            },
+            rounds=400,
+        )

@@ -7,20 +7,25 @@ of these ratios is reported, with the middle half of them.
 
 from __future__ import annotations
 
+import functools
 import gc
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from requests_connection_manager import ConnectionManager
+if TYPE_CHECKING:
+    from requests_connection_manager import ConnectionManager
 
 BLOCK_SECONDS = 0.005
 """Long against the clock's resolution and a change of threads, short against drift."""
 
 Rounds = dict[str, list[float]]
 """Seconds a call by contender, one number for each round."""
+
+Block = Callable[[], float]
+"""Makes some calls; returns the seconds that one took."""
 
 
 class Goal(NamedTuple):
@@ -80,57 +85,76 @@ HEADINGS = ("figure", "value", "peer", "ratio", "goal", "met")
 
 
 def as_table(figures: list[Figure]) -> str:
-    """Align the figures in a table, which is one in Markdown, too."""
-    rows = [HEADINGS, *(figure.cells() for figure in figures)]
+    """Put the figures in a table."""
+    return aligned([HEADINGS, *(figure.cells() for figure in figures)])
+
+
+def aligned(rows: list[tuple[str, ...]]) -> str:
+    """Align rows, the first with the headings, in a table, which is one in Markdown, too."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, tuple("-" * width for width in widths))
+    lines = [rows[0], tuple("-" * width for width in widths), *rows[1:]]
     return "\n".join(
         f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |"
-        for row in rows
+        for row in lines
     )
 
 
 def interleave(
     contenders: Mapping[str, Callable[[], object]], *, rounds: int, longest: float = 20.0
 ) -> Rounds:
-    """Time the contenders in turns, at most for ``longest`` seconds.
-
-    A block holds as many calls as fill `BLOCK_SECONDS`; every other round goes the other way.
-    """
-    calls = {name: _calls_in_a_block(contend) for name, contend in contenders.items()}
-    taken: Rounds = {name: [] for name in contenders}
-    names = list(contenders)
+    """Time the contenders in turns, at most for ``longest`` seconds."""
+    blocks = {name: block_of(contend) for name, contend in contenders.items()}
     gc.collect()
     gc.freeze()  # what there is by now is nobody's garbage, and need not be looked at again
     try:
-        ends = time.perf_counter() + longest
-        for number in range(rounds):
-            order = names if number % 2 else names[::-1]
-            for name in order:
-                taken[name].append(_seconds_a_call(contenders[name], calls[name]))
-            if time.perf_counter() > ends:
-                break
+        return take_turns(blocks, rounds=rounds, longest=longest)
     finally:
         gc.unfreeze()
+
+
+def take_turns(blocks: Mapping[str, Block], *, rounds: int, longest: float = 20.0) -> Rounds:
+    """Let each have its block in every round; every other round goes the other way."""
+    taken: Rounds = {name: [] for name in blocks}
+    names = list(blocks)
+    ends = time.perf_counter() + longest
+    for number in range(rounds):
+        for name in names if number % 2 else names[::-1]:
+            taken[name].append(blocks[name]())
+        if time.perf_counter() > ends:
+            break
     return taken
+
+
+def block_of(contend: Callable[[], object], seconds: float = BLOCK_SECONDS) -> Block:
+    """Warm up, and make a block of as many calls as fill the ``seconds``."""
+    return functools.partial(_seconds_a_call, contend, _calls_within(seconds, contend))
 
 
 def compared(name: str, rounds: Rounds, one: str, peer: str, goal: Goal | None = None) -> Figure:
     """Make the figure that compares two of the contenders."""
-    ratios = [mine / its for mine, its in zip(rounds[one], rounds[peer], strict=True)]
-    lower, middle, upper = statistics.quantiles(ratios, n=4)
+    ratio, middle_half = ratio_of(rounds, one, peer)
     return Figure(
         name=name,
         value=_microseconds(rounds[one]),
         peer=f"{peer}: {_microseconds(rounds[peer])}",
-        ratio=middle,
-        middle_half=(lower, upper),
+        ratio=ratio,
+        middle_half=middle_half,
         goal=goal,
     )
 
 
+def ratio_of(rounds: Rounds, one: str, peer: str) -> tuple[float, tuple[float, float]]:
+    """Return the median of the ratios of neighbouring blocks, and their quartiles."""
+    ratios = [mine / its for mine, its in zip(rounds[one], rounds[peer], strict=True)]
+    lower, middle, upper = statistics.quantiles(ratios, n=4)
+    return middle, (lower, upper)
+
+
 def everything_on(**settings: Any) -> ConnectionManager:
     """Make a manager that has every policy on, with a limit that nobody reaches."""
+    # Late, for this file also times libraries in environments where the package is not installed.
+    from requests_connection_manager import ConnectionManager
+
     wide: dict[str, Any] = {
         "rate_limit_requests": 10_000_000,
         "rate_limit_period": 1,
@@ -139,10 +163,10 @@ def everything_on(**settings: Any) -> ConnectionManager:
     return ConnectionManager(**{**wide, **settings})
 
 
-def _calls_in_a_block(contend: Callable[[], object]) -> int:
-    """Warm up, and count how often ``contend`` can be called in a block."""
+def _calls_within(seconds: float, contend: Callable[[], object]) -> int:
+    """Warm up, and count how often ``contend`` can be called in a block of ``seconds``."""
     calls = 0
-    ends = time.perf_counter() + 10 * BLOCK_SECONDS
+    ends = time.perf_counter() + 10 * seconds
     while time.perf_counter() < ends:
         contend()
         calls += 1
@@ -160,4 +184,5 @@ def _seconds_a_call(contend: Callable[[], object], calls: int) -> float:
 
 
 def _microseconds(seconds: list[float]) -> str:
-    return f"{statistics.median(seconds) * 1e6:.4g} µs"
+    middle = statistics.median(seconds)
+    return f"{middle * 1e3:.3g} ms" if middle > 0.01 else f"{middle * 1e6:.4g} µs"

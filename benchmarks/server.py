@@ -1,6 +1,7 @@
 """The other end: an HTTP/1.1 keep-alive server in a process of its own, as fast as Python allows.
 
-    /             200, at once
+    /             200, at once; so is any path that is not listed, after the request's body
+    /bytes/1000   200 and a body of 1,000 bytes, at once
     /delay/50     200, after 50 ms
     /status/503   503, at once
     /counted      200, and the time of arrival is kept
@@ -13,7 +14,9 @@ closed when the parent closes it, exits or is killed.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
+import re
 import subprocess
 import sys
 import time
@@ -42,7 +45,7 @@ def serving() -> Iterator[str]:
 
 
 class Answering(asyncio.Protocol):
-    """One connection. Its client sends no bodies and does not pipeline."""
+    """One connection. Its client does not pipeline, and states the length of its bodies."""
 
     transport: asyncio.Transport
 
@@ -57,14 +60,21 @@ class Answering(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._unread += data
-        if self._unread.endswith(HEAD_END):
-            head, self._unread = self._unread, b""
-            self._answer(head.split(b" ", 2)[1])
+        if self._unread.startswith(b"GET "):  # has no body: spare the look at its headers
+            is_whole = self._unread.endswith(HEAD_END)
+        else:
+            head, end, body = self._unread.partition(HEAD_END)
+            is_whole = bool(end) and len(body) >= _length_stated_in(head)
+        if is_whole:
+            request, self._unread = self._unread, b""
+            self._answer(request.split(b" ", 2)[1])
 
     def _answer(self, path: bytes) -> None:
         if path.startswith(b"/delay/"):
             seconds = int(path[len(b"/delay/") :]) / 1000
             asyncio.get_running_loop().call_later(seconds, self.transport.write, OK)
+        elif path.startswith(b"/bytes/"):
+            self.transport.write(_reply_of(int(path[len(b"/bytes/") :])))
         elif path.startswith(b"/status/"):
             self.transport.write(reply(b"", status=int(path[len(b"/status/") :])))
         elif path == b"/arrivals":
@@ -83,6 +93,16 @@ def reply(body: bytes, status: int = 200) -> bytes:
         b"Content-Type: application/json\r\n"
         b"Content-Length: %d\r\n\r\n%b" % (status, len(body), body)
     )
+
+
+@functools.cache
+def _reply_of(length: int) -> bytes:
+    return reply(b"x" * length)
+
+
+def _length_stated_in(head: bytes) -> int:
+    stated = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+    return int(stated[1]) if stated else 0
 
 
 OK = reply(b'{"answer": "ok"}')
