@@ -19,6 +19,7 @@ from .explanation import Explanation
 from .hooks import HookType
 from .manager import ConnectionManager
 from .oauth2 import OAuth2ClientCredentials
+from .process_wide import install, managed, uninstall
 from .redaction import is_sensitive_field, redact_sensitive_data
 from .report import ScopeStatistics, Statistics
 from .stats import Counts
@@ -54,6 +55,9 @@ __all__ = [
     "Statistics",
     "Throttled",
     "__version__",
+    "install",
     "is_sensitive_field",
+    "managed",
     "redact_sensitive_data",
+    "uninstall",
 ]

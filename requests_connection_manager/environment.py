@@ -15,7 +15,9 @@ import requests
 from requests.utils import NETRC_FILES
 
 from .patterns import split_url
+from .plain import is_plain
 
+_AS_IN_REQUESTS = requests.Session.merge_environment_settings
 _MOST = 4096  # origins
 _ENVIRON = os.environ
 
@@ -113,6 +115,7 @@ class RememberingSession(requests.Session):
             or self.proxies
             or not isinstance(verify, (bool, str))
             or not self.trust_env
+            or not is_plain(ask, _AS_IN_REQUESTS)
         ):
             return ask(url, proxies, stream, verify, cert)
 

@@ -30,9 +30,9 @@ from .exceptions import (
     ManagerClosed,
 )
 from .manager import ConnectionManager
+from .managing import Managed
 from .patterns import parse_origin, split_url
 from .policies.deadline import Deadline
-from .session import ManagedSession
 from .token_endpoint import Failure, Token, TokenRequest
 from .work_group import BatchStopped
 
@@ -271,7 +271,7 @@ class OAuth2ClientCredentials(AuthBase):
 
     def _ask(self, call: Call | None) -> requests.Response:
         request = self._request.prepare()
-        if call is not None and isinstance(call.session, ManagedSession):
+        if call is not None and isinstance(call.session, Managed):
             return _sent(call.session.aside(), request)
         with ConnectionManager() as manager:  # it is rarely needed, and keeps nothing open
             return _sent(manager.session, request)

@@ -17,6 +17,7 @@ from requests.structures import CaseInsensitiveDict
 
 from .environment import RememberingSession
 from .patterns import as_text
+from .plain import is_plain
 
 _AS_IN_REQUESTS = requests.Session.prepare_request
 _MOST = 1024
@@ -72,7 +73,7 @@ class PreparingSession(RememberingSession):
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
         """Do what requests does."""
         ask = super().prepare_request
-        if getattr(ask, "__func__", None) is not _AS_IN_REQUESTS:  # a mock's, or a subclass's
+        if not is_plain(ask, _AS_IN_REQUESTS):
             return ask(request)
         blank = self._blank_for(request)
         return ask(request) if blank is None else self._fill_in(blank, request)

@@ -12,7 +12,7 @@ from .adapter import ManagedAdapter
 from .cookies import SharedCookies
 from .endpoints import Endpoints
 from .exceptions import ManagerClosed
-from .managed import Managed
+from .managing import Managed
 from .settings import Pools
 
 
@@ -90,7 +90,6 @@ class ManagedSession(Managed):
                 adapter.drop_pools()
 
     def aside(self) -> ManagedSession:
-        """Return one that shares all but the cookies: what it is sent is told to nobody else."""
         other = ManagedSession.__new__(ManagedSession)
         vars(other).update(vars(self))
         other.cookies = RequestsCookieJar(DefaultCookiePolicy(allowed_domains=()))

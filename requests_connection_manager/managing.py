@@ -51,6 +51,10 @@ class Managed(PreparingSession, OriginBoundSession):
         """Raise `ManagerClosed` if nothing more is to be sent."""
         raise NotImplementedError
 
+    def aside(self) -> Managed:
+        """Return one that shares all but the cookies: what it is sent is told to nobody else."""
+        raise NotImplementedError
+
     def request(
         self,
         method: str,
