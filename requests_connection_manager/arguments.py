@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
@@ -28,12 +27,19 @@ def lower_case(header: object) -> str:
     return header.decode("latin-1").lower() if isinstance(header, bytes) else str(header).lower()
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return what a misspelt name was meant to be; None: nothing is near."""
+    from difflib import get_close_matches  # late: most programs never need it
+
+    return next(iter(get_close_matches(name, known, n=1)), None)
+
+
 def why_unknown(name: object) -> str | None:
     """Say what is wrong with the name of an argument; None: nothing."""
     if not isinstance(name, str):
         return f"an argument must have a text for a name, not {type(name).__name__}"
     if name in ARGUMENTS:
         return None
-    near = difflib.get_close_matches(name, ARGUMENTS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(ARGUMENTS)}"
+    near = nearest(name, ARGUMENTS)
+    hint = f"did you mean {near!r}?" if near else f"choose from {', '.join(ARGUMENTS)}"
     return f"{name!r} is not an argument of a request; {hint}"

@@ -15,7 +15,6 @@ Every one carries ``request``, names the endpoint in its text, and survives pick
 
 from __future__ import annotations
 
-import pickle
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache
@@ -213,6 +212,8 @@ def _portable(value: Any) -> Any:
 
 
 def _pickles(value: Any) -> bool:
+    import pickle  # late: most programs never need it
+
     try:
         pickle.dumps(value)
     except Exception:  # whatever a foreign __reduce__ raises, the answer is the same

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from types import MappingProxyType
 from typing import Any
 
@@ -84,6 +83,8 @@ class Statistics:
 
     def _repr_html_(self) -> str:
         """Show the table in a notebook."""
+        from html import escape  # late: only notebooks need it
+
         body = "".join(
             f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>"
             for row in self._rows()

@@ -6,7 +6,6 @@ A value is checked where it comes in, so that nothing impossible is found out on
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib3.util.retry import Retry
 
 from . import checks as check
+from .arguments import nearest
 from .exceptions import ConfigurationError
 from .redaction import REDACTED, is_sensitive_field
 
@@ -306,12 +306,12 @@ def refuse_two_kinds_of_trust(
 
 
 def _unknown(name: object, value: object, known: Iterable[str], what: str) -> ConfigurationError:
-    near = difflib.get_close_matches(str(name), known, n=1)
+    near = nearest(str(name), known)
     if name in _PER_MANAGER:
         hint = "it holds for the whole manager: pass it to ConnectionManager(...)"
     else:
-        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(sorted(known))}"
-    if not near or near[0] in SECRETS or is_sensitive_field(name):
+        hint = f"did you mean {near!r}?" if near else f"choose from {', '.join(sorted(known))}"
+    if near is None or near in SECRETS or is_sensitive_field(name):
         value = REDACTED  # what it was meant to be, nobody knows
     return ConfigurationError(f"{name!r} is not {what}; {hint}", field=str(name), value=value)
 

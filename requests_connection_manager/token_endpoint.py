@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
 import re
-import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -91,7 +91,7 @@ class TokenRequest:
         """Make the request; not by a session, so that nothing meant for others gets in."""
         form = {"grant_type": "client_credentials", **(self.extra or {})}
         # To ask twice for a token is harmless, and only so is a POST asked twice.
-        headers = {"Accept": "application/json", IDEMPOTENCY_KEY: str(uuid.uuid4())}
+        headers = {"Accept": "application/json", IDEMPOTENCY_KEY: os.urandom(16).hex()}
         if self.scope:
             form["scope"] = str(self.scope)
         if self.client_auth == "body":
