@@ -168,13 +168,14 @@ def _own_arguments(
 ) -> dict[str, Any]:
     """Return what this hop's own URL says of the arguments that the caller did not give."""
     own: dict[str, Any] = {}
-    given = call.given
+    given, theirs = call.given, endpoint.merged.arguments
     if endpoint is not call.endpoint:  # else they are filled in from it
         if "timeout" not in given:
-            own["timeout"] = endpoint.merged.timeout
+            own["timeout"] = theirs["timeout"]
         if call.session is not None and not {"verify", "cert"} <= given.keys():
-            verify, cert = endpoint.tls
-            tls = call.session.merge_environment_settings(request.url or "", {}, None, verify, cert)
+            tls = call.session.merge_environment_settings(
+                request.url or "", {}, None, theirs["verify"], theirs["cert"]
+            )
             own.update({name: tls[name] for name in ("verify", "cert") if name not in given})
     if "cert" in endpoint.merged.sources and "cert" not in given:
         own["cert"] = endpoint.settings.cert  # None, too, which requests would replace

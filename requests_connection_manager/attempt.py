@@ -134,7 +134,7 @@ class BoundedAdapter(HTTPAdapter):
             return super().build_response(req, resp)
         response = requests.Response()
         response.status_code, response.reason = resp.status, resp.reason
-        response.headers = CaseInsensitiveDict(headers)
+        response.headers = CaseInsensitiveDict(headers.itermerged())
         response.encoding = _encoding_of(headers.get("Content-Type"))
         response.raw, response.url = resp, req.url or ""
         response.request, response.connection = req, self

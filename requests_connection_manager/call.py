@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -115,7 +115,7 @@ class Call:
         self,
         table: EndpointTable,
         tally: Tally,
-        given: Mapping[str, Any],
+        given: dict[str, Any],
         session: requests.Session | None = None,
         endpoint: Endpoint | None = None,
         deadline: Deadline | None = None,

@@ -23,7 +23,7 @@ from .policies.rate_limit import RateLimiter
 from .policies.retry import RetryPolicy
 from .redaction import is_sensitive_field
 from .scopes import Kept, Key
-from .settings import DEFAULTS, Layer, Settings, Timeouts, displaced_by, refuse_two_kinds_of_trust
+from .settings import DEFAULTS, Layer, Settings, displaced_by, refuse_two_kinds_of_trust
 from .stats import Tally
 
 LIMIT_SETTINGS = frozenset({"rate_limit_requests", "rate_limit_period", "rate_limit_scope"})
@@ -46,8 +46,8 @@ class Merged:
     sources: Mapping[str, str]
     """Setting → the pattern that gave it; what is absent came from the manager."""
     retry: RetryPolicy
-    timeout: float | Timeouts | None
-    """What ``requests`` takes as ``timeout``."""
+    arguments: Mapping[str, Any]
+    """``timeout``, ``verify`` and ``cert`` as requests takes them."""
     longest_wait: float
     """Seconds that a call may wait for a permit; infinite: as long as its deadline allows."""
     credential: Credential | None
@@ -70,14 +70,6 @@ class Endpoint:
     @property
     def settings(self) -> Settings:
         return self.merged.settings
-
-    @property
-    def tls(self) -> tuple[Any, Any]:
-        """verify and cert, as requests takes them; an ``ssl_context`` has both."""
-        settings = self.merged.settings
-        if settings.ssl_context is not None:
-            return True, None
-        return settings.verify, settings.cert
 
     def credential(self, session: requests.Session) -> Credential | None:
         """Return a pattern's credential, or the manager's where the session has none itself."""
@@ -172,14 +164,13 @@ class EndpointTable:
                 layer[name] = rule.layer.get(name, DEFAULTS[name])
                 sources[name] = rule.text
         settings = Settings(**layer)
-        connect, read = settings.timeouts
         key_header = settings.api_key_header
         wait = settings.rate_limit_max_wait
         merged = Merged(
             settings=settings,
             sources=sources,
             retry=RetryPolicy(settings),
-            timeout=connect if connect == read else (connect, read),
+            arguments=_arguments_of(settings),
             longest_wait=math.inf if wait is None else wait,
             credential=credential_of(settings),
             key_header=None if is_sensitive_field(key_header) else key_header,
@@ -275,6 +266,14 @@ class _OriginView:
             if end < 0:
                 break
         return tuple(sorted(matching, key=lambda rule: rule.pattern.specificity))
+
+
+def _arguments_of(settings: Settings) -> dict[str, Any]:
+    connect, read = settings.timeouts
+    timeout = connect if connect == read else (connect, read)
+    if settings.ssl_context is not None:  # it has both
+        return {"timeout": timeout, "verify": True, "cert": None}
+    return {"timeout": timeout, "verify": settings.verify, "cert": settings.cert}
 
 
 def _breaker_key(origin: Origin, rules: tuple[Rule, ...], settings: Settings) -> Key:

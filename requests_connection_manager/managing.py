@@ -106,20 +106,14 @@ class Managed(PreparingSession, OriginBoundSession):
         call = self._start(text)
         endpoint = call.endpoint
         assert endpoint is not None
-        call.given = {
-            name: arguments[name]
-            for name in _PER_HOP
-            if arguments[name] is not (UNSET if name == "timeout" else None)
-        }
         call.follows = arguments["allow_redirects"]
         given_headers = arguments["headers"]
-        if "timeout" not in call.given:
-            arguments["timeout"] = endpoint.merged.timeout
-        verify, cert = endpoint.tls
-        if arguments["verify"] is None:
-            arguments["verify"] = verify
-        if arguments["cert"] is None:
-            arguments["cert"] = cert
+        own = endpoint.merged.arguments
+        for name in _PER_HOP:
+            if arguments[name] is (UNSET if name == "timeout" else None):
+                arguments[name] = own[name]
+            else:
+                call.given[name] = arguments[name]
         credential = endpoint.credential(self)
         if credential is not None:
             headers, auth = credential.fill_in(text, given_headers, arguments["auth"], self)
@@ -285,8 +279,8 @@ class Managed(PreparingSession, OriginBoundSession):
     ) -> dict[str, Any]:
         if verify is None:  # asked by code that prepares and sends by itself
             endpoint = self.endpoints.table.resolve(url)
-            verify, own_cert = endpoint.tls
-            cert = own_cert if cert is None else cert
+            own = endpoint.merged.arguments
+            verify, cert = own["verify"], own["cert"] if cert is None else cert
             if endpoint.settings.ssl_context is not None:  # the bundle is not for this context
                 merged = forward(url, proxies, stream, verify, cert)
                 return merged | {"verify": verify, "cert": cert}

@@ -117,8 +117,8 @@ def test_a_change_keeps_the_state_of_what_did_not_change() -> None:
     endpoints.add("c.test", {"rate_limit_requests": 1})
     endpoints.remove("c.test")
     after = at(endpoints, "http://a.test")
-    assert after.merged.timeout == 1
-    assert before.merged.timeout == 30
+    assert after.merged.arguments["timeout"] == 1
+    assert before.merged.arguments["timeout"] == 30
     assert after.limiter is before.limiter
     assert after.breaker is before.breaker
     assert at(endpoints, "http://b.test").limiter is elsewhere.limiter
