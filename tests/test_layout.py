@@ -29,7 +29,7 @@ FLOORS = [  # from the cellar up; a module may import what is below it
     {"adapter"},
     {"managed"},
     {"session"},
-    {"live_settings", "report", "verbs"},
+    {"live_settings", "overrides", "report", "verbs"},
     {"session_like"},
     {"batch.items", "batch.progress"},
     {"batch.workers"},
