@@ -44,7 +44,7 @@ def compare(plain: Run, managed: Run, exceptions: Collection[str]) -> Difference
     """Tell the runs apart; a test that was not run at all has not passed."""
     worse = sorted(plain.passed - managed.passed)
     better = sorted(managed.passed - plain.passed)
-    excepted = tuple(test for test in worse if _fitting(test, exceptions))
+    excepted = tuple(test for test in worse if any(_fits(test, each) for each in exceptions))
     tests = {*plain.outcomes, *managed.outcomes}
     return Difference(
         newly_failing=tuple(test for test in worse if test not in excepted),
@@ -54,11 +54,11 @@ def compare(plain: Run, managed: Run, exceptions: Collection[str]) -> Difference
     )
 
 
+def _fits(test: str, pattern: str) -> bool:
+    return test == pattern or fnmatchcase(test, pattern)  # "test_x[1]" is a pattern, too: of "x1"
+
+
 def _is_needless(pattern: str, tests: Iterable[str], plain: Run, managed: Run) -> bool:
-    fitting = {test for test in tests if fnmatchcase(test, pattern)}
+    fitting = {test for test in tests if _fits(test, pattern)}
     could_tell = fitting & plain.passed  # on this machine it may fail in any case
     return not fitting or (bool(could_tell) and could_tell <= managed.passed)
-
-
-def _fitting(test: str, exceptions: Iterable[str]) -> list[str]:
-    return [pattern for pattern in exceptions if fnmatchcase(test, pattern)]
