@@ -18,7 +18,7 @@ made: Counter[str] = Counter()
 """What the managers did: proof that it was they who were tested."""
 
 
-class ManagedSession(ConnectionManager):
+class StandIn(ConnectionManager):
     """All policies are on, with wide limits; retries and the breaker are as they are by default.
 
     But that back-off is short: what a server does on purpose it does again.
@@ -101,7 +101,7 @@ def pytest_configure(config: pytest.Config) -> None:
     _let_httpbin_answer_at_once()
     if config.getoption("managed"):
         # requests.get and its kin, and requests.session(), take it from there
-        requests.Session = requests.sessions.Session = ManagedSession  # type: ignore[misc,assignment]
+        requests.Session = requests.sessions.Session = StandIn  # type: ignore[misc,assignment]
 
 
 def _let_httpbin_answer_at_once() -> None:
