@@ -17,6 +17,8 @@ from .excepted import EXCEPTED
 
 _LONGEST = 600
 """Seconds that a run may take."""
+_LEAST = 0.9
+"""What plain requests must pass of the suite: where all fails both ways, nothing is compared."""
 
 
 def main() -> int:
@@ -25,6 +27,9 @@ def main() -> int:
     libraries = ", ".join(f"{name} {version(name)}" for name in ("requests", "urllib3", "pytest"))
     print(f"Python {platform.python_version()}, {libraries}")
     plain = _run(tests, "plain")
+    if len(plain.passed) < _LEAST * len(plain.outcomes) or not plain.passed:
+        print(f"plain requests fails, too: see {suite.WORKPLACE / 'plain.log'}")
+        return 1
     managed = _run(tests, "managed", "--managed")
     if not managed.made.get("attempts"):
         print("no manager has sent anything: it was not managers that were tested")
