@@ -3,10 +3,11 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+COMPAT ?= .venv-compat
 URL    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs bench bench-peers clean
+.PHONY: help demo test compat lint types docs bench bench-peers clean
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -16,6 +17,9 @@ demo: $(VENV)/.ready  ## the main job, against an embedded server that misbehave
 
 test: $(VENV)/.ready  ## all tests, with branch coverage and its floor
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+compat: $(COMPAT)/.ready  ## the tests of requests itself, with a manager in the place of its Session
+	$(COMPAT)/bin/python -m compat
 
 lint: $(VENV)/.ready-tools  ## ruff: rules and formatting
 	$(BIN)/ruff check .
@@ -34,13 +38,15 @@ bench-peers: $(VENV)/.ready-peers  ## the same GET by other libraries, which thi
 	$(BIN)/python -m benchmarks peers --chart docs/explanation/peers.svg
 
 clean:  ## remove what was made here
-	rm -rf $(VENV) site build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(COMPAT) site build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-$(VENV)/.ready: pyproject.toml
+$(VENV)/.ready: GROUP = test
+$(COMPAT)/.ready: GROUP = compat
+$(VENV)/.ready $(COMPAT)/.ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable . --group test
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(@D)/bin/python -m pip install --quiet --editable . --group $(GROUP)
 	@touch $@
 
 $(VENV)/.ready-tools: $(VENV)/.ready

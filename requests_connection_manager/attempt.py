@@ -16,7 +16,7 @@ from requests.utils import get_encoding_from_headers, rewind_body
 from urllib3 import HTTPHeaderDict
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import ProtocolError
-from urllib3.poolmanager import PoolKey
+from urllib3.poolmanager import PoolKey, PoolManager
 from urllib3.util import Timeout
 from urllib3.util.connection import is_connection_dropped
 
@@ -106,7 +106,8 @@ class BoundedAdapter(HTTPAdapter):
 
     def _pools(self) -> list[HTTPConnectionPool]:
         managers = (self.poolmanager, *self.proxy_manager.values())
-        found = [manager.pools.get(key) for manager in managers for key in manager.pools.keys()]  # noqa: SIM118
+        known = [each.pools for each in managers if isinstance(each, PoolManager)]  # or a mock
+        found = [pools.get(key) for pools in known for key in pools.keys()]  # noqa: SIM118
         return [pool for pool in found if pool is not None]
 
     def drop_pools(self) -> None:

@@ -132,6 +132,7 @@ class MaxRetriesExceeded(ConnectionManagerError):
 
     ``attempts`` tells what happened, when and how long; ``response`` is the last one, if any;
     ``retry_after`` is the server's own hint in seconds, where it was longer than allowed.
+    ``args`` are those of ``last_error`` where that wraps an error of urllib3.
     """
 
     def __init__(
@@ -148,36 +149,50 @@ class MaxRetriesExceeded(ConnectionManagerError):
         self.attempts = attempts
         self.last_error = last_error
         self.retry_after = retry_after
+        self._message = message
+        if last_error is not None and isinstance((*last_error.args, None)[0], Exception):
+            self.args = last_error.args  # for who looks into `error.args[0].reason`
+
+    def __str__(self) -> str:
+        return self._message
 
     @classmethod
-    def instead_of(cls, plain: Exception) -> type[MaxRetriesExceeded]:
-        """Return the kind of this error that ``except type(plain)`` catches, too."""
-        if not isinstance(plain, requests.RequestException):
-            return cls
-        return _max_retries_like(type(plain))  # type: ignore[arg-type]  # a class is hashable
+    def instead_of(cls, plain: Exception, first: object = None) -> type[MaxRetriesExceeded]:
+        """Return the kind of this error that ``except type(plain)`` catches, too.
+
+        And ``except type(first)``, where that is the error of the first attempt.
+        """
+        # ConnectTimeout says that nothing was sent; that must be true of the last attempt
+        told = (plain,) if isinstance(first, requests.ConnectTimeout) else (plain, first)
+        kinds = [type(each) for each in told if isinstance(each, requests.RequestException)]
+        lowest = [each for each in kinds if not any(_is_below(other, each) for other in kinds)]
+        return _max_retries_like(tuple(dict.fromkeys(lowest))) if lowest else cls
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The mixed classes are made on demand and cannot be found by name.
-        bases = type(self).__bases__
-        plain = bases[1] if len(bases) > 1 else None
-        return _rebuild_max_retries, (plain, *self.args), _portable_state(self)
+        state = _portable_state(self) | {"args": _portable(self.args)}
+        return _rebuild_max_retries, (self._message, *type(self).__bases__[1:]), state
 
 
 class ManagerClosed(ConnectionManagerError, RuntimeError):
     """The manager was used after ``close()``; make a new one."""
 
 
+def _is_below(kind: type[Exception], other: type[Exception]) -> bool:
+    return kind is not other and issubclass(kind, other)
+
+
 @cache
-def _max_retries_like(plain: type[requests.RequestException]) -> type[MaxRetriesExceeded]:
-    return type(MaxRetriesExceeded.__name__, (MaxRetriesExceeded, plain), {"__module__": __name__})
+def _max_retries_like(
+    plain: tuple[type[requests.RequestException], ...],
+) -> type[MaxRetriesExceeded]:
+    return type(MaxRetriesExceeded.__name__, (MaxRetriesExceeded, *plain), {"__module__": __name__})
 
 
 def _rebuild_max_retries(
-    plain: type[requests.RequestException] | None, message: str = ""
+    message: str, *plain: type[requests.RequestException]
 ) -> MaxRetriesExceeded:
-    if plain is None:
-        return MaxRetriesExceeded(message)
-    return _max_retries_like(plain)(message)  # type: ignore[arg-type]  # a class is hashable
+    return (_max_retries_like(plain) if plain else MaxRetriesExceeded)(message)
 
 
 def _portable_state(error: Exception) -> dict[str, Any]:

@@ -103,9 +103,12 @@ class Hop:
     def exhausted(
         self, stop: Stop, plain: Exception, response: requests.Response | None = None
     ) -> MaxRetriesExceeded:
-        """Make the error that stands for ``plain``, which plain requests would have raised."""
+        """Make the error that stands for ``plain``, with which the last attempt ended.
+
+        Plain requests would have raised that of the first: it stands for this one, too.
+        """
         what = f"status {response.status_code}" if response is not None else in_short(plain)
-        return MaxRetriesExceeded.instead_of(plain)(
+        return MaxRetriesExceeded.instead_of(plain, self.log[0].answer)(
             f"{self.method} {public_url(self.url)}: {what} after "
             f"{count_of(len(self.log))}{stop.why and f': {stop.why}'}. "
             f"`attempts` tells more; the endpoint is {self.endpoint.name}.",

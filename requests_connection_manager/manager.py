@@ -23,7 +23,6 @@ from .live_settings import LiveSettings
 from .patterns import as_text
 from .policies.circuit_breaker import Circuit, WorstCircuit
 from .report import Statistics, gather
-from .session import ManagedSession
 from .session_like import SessionLike
 from .settings import DEFAULTS, ManagerSettings, manager_layer
 
@@ -70,7 +69,7 @@ class ConnectionManager(SessionLike, LiveSettings):
             settings.endpoint_configs,
             self._hooks,
         )
-        self.session = ManagedSession(settings.pools, self._endpoints)
+        self._adopt(self._kind_of_session()(settings.pools, self._endpoints))
         self._warned_of_small_pool = False
 
     def batch_request(
@@ -150,6 +149,7 @@ class ConnectionManager(SessionLike, LiveSettings):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        self._adopt(self.session)
         self._endpoints = self.session.endpoints
         self._hooks = self._endpoints.hooks
 

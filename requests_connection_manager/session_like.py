@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, overload
 import requests
 from requests.adapters import BaseAdapter
 
+from .overrides import AskingSession, kind_of_session, without_overrides
 from .session import ManagedSession
 from .verbs import Verbs
 
@@ -40,7 +41,10 @@ class _OfSession(Generic[T]):
 
 
 class SessionLike(Verbs):
-    """The attributes and methods of ``requests.Session``; see there for what they mean."""
+    """The attributes and methods of ``requests.Session``; see there for what they mean.
+
+    What a subclass overrides of these methods acts in its calls, and in those of its session.
+    """
 
     session: ManagedSession
 
@@ -56,6 +60,18 @@ class SessionLike(Verbs):
     max_redirects = _OfSession[int]("Redirects that are followed in one call.")
     adapters = _OfSession[MutableMapping[str, BaseAdapter]]("Transport adapters by prefix.")
 
+    def _adopt(self, session: ManagedSession) -> None:
+        self.session = session
+        if isinstance(session, AskingSession):
+            session.owner = self
+
+    def _kind_of_session(self) -> type[ManagedSession]:
+        return kind_of_session(type(self), SessionLike)
+
+    @property
+    def _plainly(self) -> ManagedSession:
+        return without_overrides(self.session)
+
     def mount(self, prefix: str, adapter: BaseAdapter) -> None:
         """Send URLs that begin with ``prefix`` by an adapter of your own.
 
@@ -65,50 +81,50 @@ class SessionLike(Verbs):
 
     def get_adapter(self, url: str) -> BaseAdapter:
         """Return the transport adapter of a URL; raises ``InvalidSchema``."""
-        return self.session.get_adapter(url)
+        return self._plainly.get_adapter(url)
 
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
         """Prepare a request as it will be sent, with its credentials."""
-        return self.session.prepare_request(request)
+        return self._plainly.prepare_request(request)
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a prepared request, under the policies of its URL; it meets no hooks of calls."""
-        return self.session.send(request, **kwargs)
+        return self._plainly.send(request, **kwargs)
 
     def merge_environment_settings(
         self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
     ) -> dict[str, Any]:
         """Return the arguments of `send` that come from the environment and the settings."""
-        return self.session.merge_environment_settings(url, proxies, stream, verify, cert)
+        return self._plainly.merge_environment_settings(url, proxies, stream, verify, cert)
 
     def resolve_redirects(
         self, resp: requests.Response, req: requests.PreparedRequest, *args: Any, **kwargs: Any
     ) -> Generator[requests.Response]:
         """Follow redirects; yield the responses."""
-        return self.session.resolve_redirects(resp, req, *args, **kwargs)
+        return self._plainly.resolve_redirects(resp, req, *args, **kwargs)
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """Return where a response redirects to; None: nowhere."""
-        return self.session.get_redirect_target(resp)
+        return self._plainly.get_redirect_target(resp)
 
     def should_strip_auth(self, old_url: str, new_url: str) -> bool:
         """Whether a redirect leaves credentials behind."""
-        return self.session.should_strip_auth(old_url, new_url)
+        return self._plainly.should_strip_auth(old_url, new_url)
 
     def rebuild_auth(
         self, prepared_request: requests.PreparedRequest, response: requests.Response
     ) -> None:
         """Take from a redirected request what must not cross an origin."""
-        self.session.rebuild_auth(prepared_request, response)
+        self._plainly.rebuild_auth(prepared_request, response)
 
     def rebuild_proxies(
         self, prepared_request: requests.PreparedRequest, proxies: Any
     ) -> dict[str, str]:
         """Return the proxies of a redirected request."""
-        return self.session.rebuild_proxies(prepared_request, proxies)
+        return self._plainly.rebuild_proxies(prepared_request, proxies)
 
     def rebuild_method(
         self, prepared_request: requests.PreparedRequest, response: requests.Response
     ) -> None:
         """Change the method of a redirected request where browsers do."""
-        self.session.rebuild_method(prepared_request, response)
+        self._plainly.rebuild_method(prepared_request, response)

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 import requests
+import urllib3
 from requests.exceptions import ChunkedEncodingError, ContentDecodingError, RetryError
 
 import requests_connection_manager as package
@@ -85,6 +86,39 @@ def test_max_retries_exceeded_of_each_kind_pickles(plain: type[requests.RequestE
     assert isinstance(again.last_error, plain)
     assert again.attempts[0].number == 1
     assert type(error).__name__ == "MaxRetriesExceeded"
+
+
+@pytest.mark.parametrize(
+    ("last", "first", "kinds"),
+    [
+        (requests.ReadTimeout, ChunkedEncodingError, (requests.ReadTimeout, ChunkedEncodingError)),
+        (requests.ReadTimeout, requests.ReadTimeout, (requests.ReadTimeout,)),
+        (requests.ConnectionError, requests.exceptions.SSLError, (requests.exceptions.SSLError,)),
+        (requests.exceptions.SSLError, requests.ConnectionError, (requests.exceptions.SSLError,)),
+        (requests.ReadTimeout, requests.Response, (requests.ReadTimeout,)),
+        # "safe to retry", say the docs of requests; after the last attempt it is not
+        (requests.ReadTimeout, requests.ConnectTimeout, (requests.ReadTimeout,)),
+        (KeyError, requests.ConnectTimeout, ()),
+    ],
+)
+def test_it_is_of_the_last_kind_and_of_the_first(
+    last: type[Exception], first: type, kinds: tuple[type, ...]
+) -> None:
+    kind = MaxRetriesExceeded.instead_of(last(), first())
+    assert tuple(each for each in kind.__bases__ if each is not MaxRetriesExceeded) == (
+        kinds or MaxRetriesExceeded.__bases__
+    )
+    assert type(pickle.loads(pickle.dumps(kind("x")))) is kind
+
+
+def test_its_args_survive_pickling_and_so_does_its_text() -> None:
+    inner = urllib3.exceptions.ProtocolError("Connection aborted.", threading.Lock())
+    plain = requests.ConnectionError(inner)
+    error = MaxRetriesExceeded.instead_of(plain)("what happened", last_error=plain)
+    assert error.args == (inner,)
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error) == "what happened"
+    assert "Connection aborted." in str(again.args[0])
 
 
 def test_standing_for_what_is_no_exception_of_requests() -> None:

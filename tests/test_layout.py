@@ -30,7 +30,7 @@ FLOORS = [  # from the cellar up; a module may import what is below it
     {"adapter"},
     {"managing"},
     {"session"},
-    {"live_settings", "report", "verbs"},
+    {"live_settings", "overrides", "report", "verbs"},
     {"session_like"},
     {"batch.items", "batch.progress"},
     {"batch.workers"},

@@ -97,11 +97,21 @@ def test_the_value_of_an_invalid_header(value: str | bytes) -> None:
     assert re.search(rf"header value:? {re.escape(REDACTED)}$", str(error))
 
 
-def test_a_header_that_is_no_text() -> None:
-    error = raised(lambda: requests.get("http://127.0.0.1:9/", headers={"X-Any": ["s3cr3t"]}))
+@pytest.mark.parametrize(
+    "value", [["s3cr3t"], {"s3cr3t": ") from ('X-Any', s3cr3t"}, ("s3cr3t must be",), [SECRET, 1]]
+)
+def test_a_header_that_is_no_text(value: object) -> None:
+    error = raised(lambda: requests.get("http://127.0.0.1:9/", headers={"X-Any": value}))
     redact_error(error)
-    assert "s3cr3t" not in told(error)
-    assert "must be of type str or bytes" in str(error)
+    assert not any(spelling in told(error) for spelling in SPELLINGS)
+    assert f"from ('X-Any', {REDACTED}) must be of type str or bytes" in str(error)
+
+
+def test_a_header_whose_name_is_no_text() -> None:
+    text = "Header part (7) from (7, 's3cr3t') must be of type str or bytes, not <class 'int'>"
+    error = exceptions.InvalidHeader(text)
+    redact_error(error)
+    assert str(error) == f"Header part {REDACTED} must be of type str or bytes, not <class 'int'>"
 
 
 @pytest.mark.parametrize(

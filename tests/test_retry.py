@@ -101,6 +101,35 @@ def test_exhausted_is_also_what_plain_requests_would_have_raised(
     assert all(attempt.elapsed >= 0 and attempt.started_at > 1e9 for attempt in error.attempts)
 
 
+def test_it_is_what_the_first_attempt_would_have_raised_and_the_last(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    """Plain requests would have ended with the first."""
+    url = server.script("/broken", Reply(body=b"x" * 100, cut_at=3), Reply(delay=30))
+    with pytest.raises(ChunkedEncodingError) as caught:
+        make_manager(max_retries=2, timeout=0.2).get(url)
+    error = caught.value
+    assert isinstance(error, MaxRetriesExceeded)
+    assert isinstance(error, requests.ReadTimeout)
+    assert type(error.last_error) is requests.ReadTimeout
+
+
+@pytest.mark.parametrize(("failure", "kind"), PLAIN_KINDS)
+def test_its_args_are_those_of_the_plain_exception(
+    make_manager: MakeManager, server: ScriptedServer, failure: Reply, kind: type[Exception]
+) -> None:
+    """There is much code that looks into ``error.args[0]``."""
+    url = server.script("/broken", failure)
+    with pytest.raises(kind) as plain, requests.Session() as session:
+        session.get(url, timeout=0.2)
+    with pytest.raises(kind) as caught:
+        make_manager(max_retries=1, timeout=0.2).get(url)
+    assert isinstance(caught.value, MaxRetriesExceeded)
+    assert type(caught.value.args[0]) is type(plain.value.args[0])
+    assert str(caught.value.args[0]) == str(plain.value.args[0])
+    assert "after 2 attempts" in str(caught.value)
+
+
 @pytest.mark.parametrize(("failure", "kind"), PLAIN_KINDS)
 def test_without_retries_the_plain_exception_comes_through(
     make_manager: MakeManager, server: ScriptedServer, failure: Reply, kind: type[Exception]

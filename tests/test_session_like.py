@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 import requests
 from requests.adapters import HTTPAdapter
@@ -81,6 +83,14 @@ def test_an_adapter_is_mounted_and_found(
     assert manager.adapters is manager.session.adapters
     assert manager.get(server.url).ok
     assert own.sent == 1
+
+
+def test_closing_clears_whatever_stands_for_a_proxys_pools(manager: ConnectionManager) -> None:
+    """As in requests, of whose own tests it is one: they put a mock there."""
+    stand_in = Mock()
+    manager.get_adapter("http://").proxy_manager["http://p:1"] = stand_in  # type: ignore[attr-defined]
+    manager.session.close()
+    stand_in.clear.assert_called_once_with()
 
 
 def test_preparing_and_sending_by_hand(manager: ConnectionManager, server: ScriptedServer) -> None:

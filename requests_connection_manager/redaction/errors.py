@@ -23,6 +23,10 @@ _BARE_VALUES = re.compile(  # what requests and urllib3 show without its name
     r"(?s:.*?)(?= must be of type|\Z)"
     r"|(?P<quote>[\"'])[^\s\"']*[:@][^\"']*(?P=quote)(?= is not a valid| contains invalid)"
 )
+_HEADER_PART = re.compile(  # the value comes twice, and between the two the name
+    r"Header part \((?P<value>.*)\) from \((?P<name>b?'[\w.!#$%&*+^`|~-]*'), (?P=value)\)",
+    re.DOTALL,
+)
 
 
 def redact_error(error: BaseException, *urls: str, handled: BaseException | None = None) -> None:
@@ -74,7 +78,7 @@ def _rewrite(error: BaseException, spellings: list[tuple[str, str]]) -> None:
             return redact_sensitive_data(text) if isinstance(text, bytes) else text
         for spelling, public in spellings:
             text = text.replace(spelling, public)
-        text = _BARE_VALUES.sub(rf"\g<before>\g<quote>{REDACTED}\g<quote>", text)
+        text = _BARE_VALUES.sub(_without_value, text)
         return _QUERY.sub(_without_query, redact_text(text))
 
     with suppress(Exception):  # a class whose attributes cannot be set
@@ -96,6 +100,14 @@ def _hide_object(error: UnicodeError) -> None:
         hidden = hidden if isinstance(error.object, str) else hidden.encode()
         error.object = hidden
         error.args = (error.encoding, hidden, error.start, error.end, error.reason)
+
+
+def _without_value(found: re.Match[str]) -> str:
+    part = _HEADER_PART.fullmatch(found[0])
+    if part:
+        return f"Header part ({REDACTED}) from ({part['name']}, {REDACTED})"
+    quote = found["quote"] or ""
+    return f"{found['before'] or ''}{quote}{REDACTED}{quote}"
 
 
 def _without_query(found: re.Match[str]) -> str:
