@@ -7,11 +7,12 @@ headers, checked. Whatever is out of the ordinary is left to requests.
 
 from __future__ import annotations
 
+from http.cookiejar import CookieJar
 from typing import Any
 
 import requests
 from requests import sessions, utils
-from requests.cookies import RequestsCookieJar, merge_cookies
+from requests.cookies import RequestsCookieJar, cookiejar_from_dict, merge_cookies
 from requests.hooks import default_hooks
 from requests.structures import CaseInsensitiveDict
 
@@ -103,8 +104,7 @@ class PreparingSession(RememberingSession):
         if request.headers:
             _merge(prepared.headers, request.headers)
         if request.cookies or any(True for _ in self.cookies):
-            cookies = merge_cookies(RequestsCookieJar(), self.cookies)
-            prepared.prepare_cookies(merge_cookies(cookies, request.cookies or {}))
+            prepared.prepare_cookies(self._cookies_for(request))
         prepared.prepare_body(request.data, request.files, request.json)
         if self.trust_env and not auth and not self.auth:
             auth = self._netrc_auth(url)
@@ -113,6 +113,11 @@ class PreparingSession(RememberingSession):
             prepared.prepare_auth(auth, url)
         prepared.prepare_hooks(sessions.merge_hooks(request.hooks, self.hooks))
         return prepared
+
+    def _cookies_for(self, request: requests.Request) -> CookieJar:
+        own = request.cookies or {}
+        jar = own if isinstance(own, CookieJar) else cookiejar_from_dict(own)
+        return merge_cookies(merge_cookies(RequestsCookieJar(), self.cookies), jar)
 
     def _netrc_auth(self, url: str) -> Any:
         ask = vars(sessions)["get_netrc_auth"]

@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 import requests
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from requests.cookies import cookiejar_from_dict
 from requests.structures import CaseInsensitiveDict
@@ -43,7 +43,7 @@ BODIES: list[Callable[[], dict[str, Any]]] = [
     lambda: {"data": iter([b"a"])},
     lambda: {"json": float("nan")},
 ]
-COOKIES = [None, {"c": "1"}, cookiejar_from_dict({"d": "2"})]
+COOKIES = [None, {"c": "1"}, {"sc": "its own"}, cookiejar_from_dict({"d": "2", "sc": "3"})]
 AUTHS = [None, ("u", "p"), requests.auth.HTTPBasicAuth("a", "b"), lambda request: request, ()]
 METHODS = ["get", "POST", None, "Ü"]
 
@@ -98,6 +98,7 @@ def outcome(session: requests.Session, request: requests.Request) -> Any:
     return made.method, made.url, headers, body, cookies, made.hooks, made._body_position
 
 
+@settings(max_examples=1000, deadline=None)
 @given(data=st.data())
 def test_the_same_comes_out(data: st.DataObject) -> None:
     plain, ours = data.draw(st.sampled_from(TWINS))
