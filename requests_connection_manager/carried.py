@@ -6,6 +6,7 @@ come back. The notes are kept where a copy of the request takes them along: with
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,6 +15,7 @@ from urllib.parse import unquote_plus, urlencode
 import requests
 from requests.structures import CaseInsensitiveDict
 
+from . import forking
 from .arguments import lower_case
 from .patterns import parse_origin, split_url
 from .redaction import is_sensitive_field
@@ -169,6 +171,14 @@ def leave_behind(redirected: requests.PreparedRequest, session: requests.Session
 
 class OriginBoundSession(requests.Session):
     """A session whose redirects take credentials along within an origin, and nowhere else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        forking.register(self)
+
+    def begin_in_child(self) -> None:
+        # http.cookiejar's name for it, in all kinds of jars that may have been put here
+        self.cookies._cookies_lock = threading.RLock()
 
     def should_strip_auth(self, old_url: str, new_url: str) -> bool:
         """Say whether a redirect crosses an origin, as requests does, or is to another host."""

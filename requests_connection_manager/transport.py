@@ -12,12 +12,14 @@ import functools
 import http.client
 import io
 import math
+import os
 import queue
 import socket
 import ssl
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import HTTPError
 
+from . import forking
 from .carried import QueryKey, with_key
 from .policies.deadline import Deadline
 
@@ -42,8 +45,18 @@ class OpenConnections:
     """The connections that an adapter has made, for as long as they are open."""
 
     def __init__(self) -> None:
+        self._begin()
+        forking.register(self)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._known: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
+
+    def begin_in_child(self) -> None:
+        known = list(self._known)
+        self._begin()
+        for connection in known:
+            _leave_to_parent(connection.sock)
 
     def add(self, connection: HTTPConnection) -> None:
         with self._lock:
@@ -53,6 +66,16 @@ class OpenConnections:
         with self._lock:
             known = list(self._known)
         return [connection for connection in known if connection.sock is not None]
+
+
+def _leave_to_parent(sock: Any) -> None:
+    """Close the descriptor alone: without a word on the wire, where the parent goes on talking."""
+    while sock is not None and not hasattr(sock, "detach"):
+        sock = getattr(sock, "socket", None)  # TLS within TLS
+    if sock is not None:
+        with suppress(OSError):  # it was just being closed
+            # its own close() would wait until nobody reads from it, and in the child nobody ends
+            os.close(sock.detach())
 
 
 def address_of(connection: HTTPConnection) -> Address:
@@ -88,6 +111,18 @@ def keep_to_bounds(manager: PoolManager) -> None:
 
 
 class _BoundedPool(HTTPConnectionPool):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        forking.register(self)
+
+    def begin_in_child(self) -> None:
+        """Begin with empty places, in the same queue: urllib3 will still clear it at the exit."""
+        places = self.pool
+        if places is not None:
+            queue.Queue.__init__(places, places.maxsize)
+            for _ in range(places.maxsize):
+                places.put(None, block=False)
+
     def urlopen(self, *args: Any, **kwargs: Any) -> BaseHTTPResponse:
         """Wait for a connection of a blocking pool, but not past the deadline.
 
@@ -174,10 +209,10 @@ class _CallersBody:
 
 class _BoundedConnection(HTTPConnection):
     def connect(self) -> None:
-        super().connect()
         bounds = current_bounds.get()
         if bounds is not None:
-            bounds.connections.add(self)
+            bounds.connections.add(self)  # before: a fork may come in the midst of a handshake
+        super().connect()
 
     def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
         """Begin a request; a credential in its query is known to nobody above."""
