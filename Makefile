@@ -2,20 +2,28 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+LOWEST ?= $(shell command -v python3.10 >/dev/null 2>&1 && python3.10 -c '' 2>/dev/null && echo python3.10 || echo $(PYTHON))
 BIN    := $(VENV)/bin
 URL    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs bench clean
+.PHONY: help demo test test-lowest nox lint types docs bench clean
 
 help:  ## what there is to make
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
 demo: $(VENV)/.ready  ## the main job, against an embedded server that misbehaves; or URL=https://…
 	$(BIN)/python -m examples.demo $(if $(URL),'$(URL)')
 
 test: $(VENV)/.ready  ## all tests, with branch coverage and its floor
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+test-lowest: .venv-lowest/.ready  ## the tests on the lowest Python and dependencies that are allowed
+	.venv-lowest/bin/python -m pytest
+
+nox: $(VENV)/.ready  ## all of it, on every Python that is here, see noxfile.py
+	$(BIN)/python -m pip install --quiet nox
+	$(BIN)/nox
 
 lint: $(VENV)/.ready-tools  ## ruff: rules and formatting
 	$(BIN)/ruff check .
@@ -31,7 +39,7 @@ bench: $(VENV)/.ready  ## the figures, each as a ratio to a peer in the same run
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove what was made here
-	rm -rf $(VENV) site build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest .nox site build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed")'
@@ -42,4 +50,12 @@ $(VENV)/.ready: pyproject.toml
 
 $(VENV)/.ready-tools: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --group lint --group docs
+	@touch $@
+
+.venv-lowest/.ready: pyproject.toml .ci/lowest.py
+	$(LOWEST) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed")'
+	$(LOWEST) -m venv --clear .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	.venv-lowest/bin/python .ci/lowest.py > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python -m pip install --quiet --editable '.[all]' --group test --constraint .venv-lowest/constraints.txt
 	@touch $@
