@@ -17,6 +17,7 @@ from requests.structures import CaseInsensitiveDict
 
 from . import forking
 from .arguments import lower_case
+from .cookies import SharedCookieJar
 from .patterns import parse_origin, split_url
 from .redaction import is_sensitive_field
 
@@ -174,6 +175,7 @@ class OriginBoundSession(requests.Session):
 
     def __init__(self) -> None:
         super().__init__()
+        self.cookies = SharedCookieJar()
         forking.register(self)
 
     def begin_in_child(self) -> None:

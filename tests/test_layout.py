@@ -16,7 +16,7 @@ FLOORS = [  # from the cellar up; a module may import what is below it
     {"redaction.values"},
     {"redaction.errors"},
     {"arguments", "exceptions", "redaction"},
-    {"checks", "contexts", "events", "failures", "stats"},
+    {"checks", "contexts", "cookies", "events", "failures", "stats"},
     {"log", "patterns", "settings"},
     {"carried", "environment", "hooks"},
     {"auth", "ledger"},

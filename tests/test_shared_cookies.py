@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from requests.cookies import RequestsCookieJar
 
 from tests.conftest import MakeManager, in_threads
 from tests.server import Reply, ScriptedServer
 
-THREADS, EACH = 32, 10
+THREADS, EACH = 32, 6
 
 
 @pytest.fixture
@@ -82,3 +86,19 @@ def test_a_cookie_that_was_just_set_goes_with_the_next_call_of_any_thread(
     manager.get(server.script("/login", Reply(headers={"Set-Cookie": "who=me; Path=/"})))
     in_threads(8, lambda n: manager.get(f"{server.url}/{n}"))
     assert [server.requests_to(f"/{n}")[0].headers["Cookie"] for n in range(8)] == ["who=me"] * 8
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda jar: pickle.loads(pickle.dumps(jar))]
+)
+def test_the_jar_can_be_kept_as_that_of_requests_can(
+    make_manager: MakeManager, server: ScriptedServer, duplicate: Callable[[Any], Any]
+) -> None:
+    manager = make_manager()
+    manager.session.cookies.set("who", "me")
+    kept = duplicate(manager.session.cookies)
+    assert type(kept) is RequestsCookieJar
+    other = make_manager()
+    other.session.cookies = kept
+    other.get(server.url)
+    assert server.received[0].headers["Cookie"] == "who=me"

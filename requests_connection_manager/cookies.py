@@ -1,0 +1,24 @@
+"""The cookies of a manager: one jar, which many threads read and change at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from http.cookiejar import Cookie
+from typing import Any
+
+from requests.cookies import RequestsCookieJar
+
+
+class SharedCookieJar(RequestsCookieJar):
+    """A jar that can be read while it changes.
+
+    In Python 3.10 a reader trips over a cookie that is deleted meanwhile.
+    """
+
+    def __iter__(self) -> Iterator[Cookie]:  # type: ignore[override]  # as in requests
+        with self._cookies_lock:
+            return iter([*super().__iter__()])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A pickle of cookies is kept for long: it names the class of requests, and not this one.
+        return RequestsCookieJar, (), self.__getstate__()
