@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from urllib3.connection import HTTPConnection
@@ -133,6 +133,7 @@ class _BoundedPool(HTTPConnectionPool):
         bounds = current_bounds.get()
         if bounds is not None and bounds.query_key is not None and not self._has_our_connections:
             kwargs["url"] = with_key(kwargs["url"], bounds.query_key)
+            current_bounds.set(replace(bounds, query_key=None))  # it is there, and once will do
         if self.block and bounds is not None and bounds.deadline is not None:
             kwargs.setdefault("pool_timeout", max(0.0, bounds.deadline.left()))
         return super().urlopen(*args, **kwargs)
@@ -153,7 +154,10 @@ class _BoundedPool(HTTPConnectionPool):
     @property
     def _has_our_connections(self) -> bool:
         kind = self.ConnectionCls
-        return isinstance(kind, type) and issubclass(kind, _BoundedConnection)
+        if not (isinstance(kind, type) and issubclass(kind, _BoundedConnection)):
+            return False
+        # One that sends in a way of its own, as a recorder's does, need not ask our putrequest.
+        return kind.request is HTTPConnection.request
 
     @property
     def ConnectionCls(self) -> Any:  # type: ignore[override]  # noqa: N802  # urllib3's name
