@@ -242,6 +242,20 @@ def test_requests_mock_as_an_adapter_beside_the_real_one(
 
 
 @BOTH
+def test_requests_mock_follows_redirects_hop_by_hop(
+    make_manager: MakeManager, requests_mock: requests_mock.Mocker, through: str
+) -> None:
+    requests_mock.get(URL, status_code=302, headers={"Location": "https://other.test/y"})
+    requests_mock.get("https://other.test/y", text="there")
+    manager = make_manager(bearer_token="t0ken")
+    assert sender(manager, through).get(URL).text == "there"
+    first, second = requests_mock.request_history
+    assert first.headers["Authorization"] == "Bearer t0ken"
+    assert "Authorization" not in second.headers
+    assert permits_used(manager) == 2
+
+
+@BOTH
 def test_requests_mock_on_the_session_alone(
     make_manager: MakeManager, server: ScriptedServer, through: str
 ) -> None:
