@@ -2,12 +2,13 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+LOWEST ?= $(shell command -v python3.10 >/dev/null 2>&1 && python3.10 -c '' 2>/dev/null && echo python3.10 || echo $(PYTHON))
 BIN    := $(VENV)/bin
 COMPAT ?= .venv-compat
 URL    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compat lint types docs bench bench-peers clean
+.PHONY: help demo test test-lowest compat nox lint types docs bench bench-peers clean
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -18,8 +19,15 @@ demo: $(VENV)/.ready  ## the main job, against an embedded server that misbehave
 test: $(VENV)/.ready  ## all tests, with branch coverage and its floor
 	$(BIN)/python -m pytest --cov --cov-report=term
 
+test-lowest: .venv-lowest/.ready  ## the tests on the lowest Python and dependencies that are allowed
+	.venv-lowest/bin/python -m pytest
+
 compat: $(COMPAT)/.ready  ## the tests of requests itself, with a manager in the place of its Session
 	$(COMPAT)/bin/python -m compat
+
+nox: $(VENV)/.ready  ## all of it, on every Python that is here, see noxfile.py
+	$(BIN)/python -m pip install --quiet nox
+	$(BIN)/nox
 
 lint: $(VENV)/.ready-tools  ## ruff: rules and formatting
 	$(BIN)/ruff check .
@@ -38,7 +46,7 @@ bench-peers: $(VENV)/.ready-peers  ## the same GET by other libraries, which thi
 	$(BIN)/python -m benchmarks peers --chart docs/explanation/peers.svg
 
 clean:  ## remove what was made here
-	rm -rf $(VENV) $(COMPAT) site build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(COMPAT) .venv-lowest .nox site build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.ready: GROUP = test
 $(COMPAT)/.ready: GROUP = compat
@@ -61,4 +69,12 @@ $(VENV)/.ready-peers: $(VENV)/.ready
 	$(PYTHON) -m venv $(VENV)/niquests
 	$(VENV)/niquests/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(VENV)/niquests/bin/python -m pip install --quiet --group niquests
+	@touch $@
+
+.venv-lowest/.ready: pyproject.toml .ci/lowest.py
+	$(LOWEST) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed")'
+	$(LOWEST) -m venv --clear .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	.venv-lowest/bin/python .ci/lowest.py > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python -m pip install --quiet --editable '.[all]' --group test --constraint .venv-lowest/constraints.txt
 	@touch $@

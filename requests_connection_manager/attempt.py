@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import ssl
+import threading
 import time
 from collections import Counter
 from datetime import timedelta
@@ -20,6 +21,7 @@ from urllib3.poolmanager import PoolKey, PoolManager
 from urllib3.util import Timeout
 from urllib3.util.connection import is_connection_dropped
 
+from . import forking
 from .carried import query_key_of, with_its_query_key
 from .failures import BodyFailed
 from .patterns import split_url
@@ -86,6 +88,11 @@ class BoundedAdapter(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs)
         keep_to_bounds(self.poolmanager)
         self._pool_keys: dict[tuple[Any, ...], PoolKey] = {}
+        forking.register(self)
+
+    def begin_in_child(self) -> None:
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            manager.pools.lock = threading.RLock()
 
     def connections_by_address(self) -> tuple[Counter[Address], Counter[Address]]:
         """Count the open connections by host and port: all, and those that are idle."""

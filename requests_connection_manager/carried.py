@@ -6,6 +6,7 @@ come back. The notes are kept where a copy of the request takes them along: with
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +15,9 @@ from urllib.parse import unquote_plus, urlencode
 import requests
 from requests.structures import CaseInsensitiveDict
 
+from . import forking
 from .arguments import lower_case
+from .cookies import SharedCookieJar
 from .patterns import parse_origin, split_url
 from .redaction import is_sensitive_field
 
@@ -170,6 +173,23 @@ def leave_behind(redirected: requests.PreparedRequest, session: requests.Session
 
 class OriginBoundSession(requests.Session):
     """A session whose redirects take credentials along within an origin, and nowhere else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cookies = SharedCookieJar()
+        forking.register(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if type(self.cookies) is requests.cookies.RequestsCookieJar:  # ours, as it was pickled
+            jar = SharedCookieJar(self.cookies.get_policy())
+            jar.update(self.cookies)
+            self.cookies = jar
+        forking.register(self)
+
+    def begin_in_child(self) -> None:
+        # http.cookiejar's name for it, in all kinds of jars that may have been put here
+        self.cookies._cookies_lock = threading.RLock()
 
     def should_strip_auth(self, old_url: str, new_url: str) -> bool:
         """Say whether a redirect crosses an origin, as requests does, or is to another host."""

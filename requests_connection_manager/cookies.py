@@ -1,16 +1,29 @@
-"""The cookies of a session that many threads share."""
+"""The cookies of a manager: one jar, which many threads read and change at once."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from http.cookiejar import Cookie
 from typing import Any
 
 from requests.cookies import RequestsCookieJar
 
 
-class SharedCookies(RequestsCookieJar):
-    """A jar that is quick to say that an answer has no cookie for it."""
+class SharedCookieJar(RequestsCookieJar):
+    """A jar that can be read while it changes, and is quick to say that nothing is for it.
+
+    In Python 3.10 a reader trips over a cookie that is deleted meanwhile.
+    """
+
+    def __iter__(self) -> Iterator[Cookie]:  # type: ignore[override]  # as in requests
+        with self._cookies_lock:
+            return iter([*super().__iter__()])
 
     def extract_cookies(self, response: Any, request: Any) -> None:
         headers = response.info()
         if "Set-Cookie" in headers or "Set-Cookie2" in headers:
             super().extract_cookies(response, request)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A pickle of cookies is kept for long: it names the class of requests, and not this one.
+        return RequestsCookieJar, (), self.__getstate__()

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from . import forking
 from .arguments import UNSET
 from .exceptions import ConfigurationError
 from .hooks import Hooks
@@ -24,7 +25,8 @@ class Endpoints:
     """The endpoints of a manager, as they are now."""
 
     def __init__(self, defaults: Layer, configs: object, hooks: Hooks | None = None) -> None:
-        self._lock = threading.Lock()
+        self.begin_in_child()
+        forking.register(self)
         self._kept = Kept(hooks or Hooks())
         self._layer = defaults
         self.defaults = Settings(**defaults)
@@ -43,6 +45,9 @@ class Endpoints:
                 )
             self._configs[text] = _copy_of(rule.layer, config)
         self.table = self._table(rules)
+
+    def begin_in_child(self) -> None:
+        self._lock = threading.Lock()
 
     def add(self, text: str, config: Mapping[str, Any]) -> None:
         """Add a pattern, or replace the settings of one."""

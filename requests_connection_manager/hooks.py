@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import requests
 
+from . import forking
 from .arguments import ARGUMENTS, given_of, why_unknown
 from .contexts import ErrorContext, RequestContext, ResponseContext
 from .events import EVENTS, Event
@@ -54,7 +55,8 @@ class Hooks:
 
     def __init__(self, raises: bool = False) -> None:
         self._raises = raises
-        self._lock = threading.Lock()
+        self.begin_in_child()
+        forking.register(self)
         self._hooks: dict[str, tuple[Hook, ...]] = {}
         """By type, or by the name of the event."""
         self._middleware: tuple[object, ...] = ()
@@ -62,6 +64,9 @@ class Hooks:
         """What is called, in this order: those above, and the methods of the middleware."""
         self.around_calls = False
         """Whether a call meets any hook at all."""
+
+    def begin_in_child(self) -> None:
+        self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: vars(self)[name] for name in ("_raises", "_hooks", "_middleware")}

@@ -6,7 +6,6 @@ The law: one fetch at a time, whoever asks, and no lock is held while the networ
 from __future__ import annotations
 
 import math
-import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +19,7 @@ from requests.auth import AuthBase
 from requests.cookies import extract_cookies_to_jar
 
 from . import checks as check
+from . import forking
 from .adapter import keep_small_body
 from .attempt import is_ready_again
 from .call import Call, current_call
@@ -54,11 +54,10 @@ class _Flight:
 class _Landing:
     """What a fetch comes to, for those who wait for it."""
 
-    __slots__ = ("_gate", "_pid", "flight", "landed", "outcome", "session")
+    __slots__ = ("_gate", "flight", "landed", "outcome", "session")
 
     def __init__(self, flight: _Flight, session: object) -> None:
         self.flight = weakref.ref(flight)  # dead, but not landed: an interrupt tore its thread away
-        self._pid = os.getpid()
         self.session = session
         """Whose policies the fetch is under: they do not speak for another's."""
         self.outcome: Token | Failure | None = None  # None, but landed: for its own thread's reason
@@ -68,8 +67,8 @@ class _Landing:
 
     @property
     def is_dead(self) -> bool:
-        """Whether nobody makes the fetch any more: its thread was torn away, or left by a fork."""
-        return self.flight() is None or self._pid != os.getpid()
+        """Whether nobody makes the fetch any more: its thread was torn away."""
+        return self.flight() is None
 
     def land(self) -> None:
         self.landed = True
@@ -128,10 +127,14 @@ class OAuth2ClientCredentials(AuthBase):
         self._begin()
 
     def _begin(self) -> None:
-        self._lock = Lock()
         self._token: Token | None = None
-        self._landing: _Landing | None = None
         self._not_before = -math.inf  # for an early renewal
+        self.begin_in_child()
+        forking.register(self)
+
+    def begin_in_child(self) -> None:
+        self._lock = Lock()
+        self._landing: _Landing | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: vars(self)[name] for name in ("_request", "_skew", "_clock")}

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from . import forking
 from .hooks import Hooks
 from .ledger import Ledger
 from .patterns import Origin, Pattern
@@ -44,10 +45,14 @@ class Scopes(Generic[T]):
     """The policies of one kind."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.begin_in_child()
+        forking.register(self)
         self._by_key: dict[Key, T] = {}
         # What was forgotten, while calls under way still hold it: there must not be two of a kind.
         self._in_use: weakref.WeakValueDictionary[Key, T] = weakref.WeakValueDictionary()
+
+    def begin_in_child(self) -> None:
+        self._lock = threading.Lock()
 
     def get(self, key: Key, make: Callable[[], T], listed: bool) -> T:
         """Return the policy of ``key``; the first to ask makes it.
@@ -102,8 +107,12 @@ class Kept:
         self.ledger = Ledger(hooks)
         self.limiters: Scopes[RateLimiter] = Scopes()
         self.breakers: Scopes[Breaker] = Scopes()
-        self._lock = threading.Lock()
+        self.begin_in_child()
+        forking.register(self)
         self._counted: dict[str, Counted] = {}
+
+    def begin_in_child(self) -> None:
+        self._lock = threading.Lock()
 
     def tally(self, scope: str, origin: Origin, breaker: Breaker | None, listed: bool) -> Tally:
         """Return where a scope is counted; the first to ask makes it.

@@ -9,7 +9,6 @@ from typing import Any
 from requests.cookies import RequestsCookieJar
 
 from .adapter import ManagedAdapter
-from .cookies import SharedCookies
 from .endpoints import Endpoints
 from .exceptions import ManagerClosed
 from .managing import Managed
@@ -22,7 +21,6 @@ class ManagedSession(Managed):
     def __init__(self, pools: Pools, endpoints: Endpoints) -> None:
         self._begin(pools, endpoints)
         super().__init__()
-        self.cookies = SharedCookies()
         adapter = self._make_adapter()
         self.mount("https://", adapter)
         self.mount("http://", adapter)

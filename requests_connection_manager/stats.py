@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from . import forking
+
 _STEPS = 8
 """Buckets of the latencies for each doubling: a percentile is off by 4.4 % at most."""
 
@@ -43,17 +45,21 @@ class Tally:
     """The counts of a scope, as they grow."""
 
     __slots__ = (
-        *("_attempts", "_buckets", "_calls", "_failures", "_let_go", "_lock", "_longest"),
-        *("_retries", "_successes", "_waited", "_waits"),
+        *("__weakref__", "_attempts", "_buckets", "_calls", "_failures", "_let_go", "_lock"),
+        *("_longest", "_retries", "_successes", "_waited", "_waits"),
     )
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.begin_in_child()
+        forking.register(self)
         self._calls = self._let_go = self._successes = 0
         self._attempts = self._retries = self._waits = 0
         self._waited = self._longest = 0.0
         self._failures: Counter[str] = Counter()
         self._buckets: dict[int, int] = {}
+
+    def begin_in_child(self) -> None:
+        self._lock = threading.Lock()
 
     def call(self, let_go: bool, failure: str | None) -> None:
         """Count a call that has ended."""

@@ -11,12 +11,14 @@ from __future__ import annotations
 import functools
 import http.client
 import math
+import os
 import queue
 import socket
 import ssl
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +27,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import HTTPError
 
+from . import forking
 from .carried import QueryKey, with_key
 from .policies.deadline import Deadline
 
@@ -41,8 +44,18 @@ class OpenConnections:
     """The connections that an adapter has made, for as long as they are open."""
 
     def __init__(self) -> None:
+        self._begin()
+        forking.register(self)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._known: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
+
+    def begin_in_child(self) -> None:
+        known = list(self._known)
+        self._begin()
+        for connection in known:
+            _leave_to_parent(connection.sock)
 
     def add(self, connection: HTTPConnection) -> None:
         with self._lock:
@@ -52,6 +65,16 @@ class OpenConnections:
         with self._lock:
             known = list(self._known)
         return [connection for connection in known if connection.sock is not None]
+
+
+def _leave_to_parent(sock: Any) -> None:
+    """Close the descriptor alone: without a word on the wire, where the parent goes on talking."""
+    while sock is not None and not hasattr(sock, "detach"):
+        sock = getattr(sock, "socket", None)  # TLS within TLS
+    if sock is not None:
+        with suppress(OSError):  # it was just being closed
+            # its own close() would wait until nobody reads from it, and in the child nobody ends
+            os.close(sock.detach())
 
 
 def address_of(connection: HTTPConnection) -> Address:
@@ -88,6 +111,18 @@ def keep_to_bounds(manager: PoolManager) -> None:
 
 
 class _BoundedPool(HTTPConnectionPool):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        forking.register(self)
+
+    def begin_in_child(self) -> None:
+        """Begin with empty places, in the same queue: urllib3 will still clear it at the exit."""
+        places = self.pool
+        if places is not None:
+            queue.Queue.__init__(places, places.maxsize)
+            for _ in range(places.maxsize):
+                places.put(None, block=False)
+
     def urlopen(self, *args: Any, **kwargs: Any) -> BaseHTTPResponse:
         """Wait for a connection of a blocking pool, but not past the deadline.
 
@@ -98,6 +133,7 @@ class _BoundedPool(HTTPConnectionPool):
         bounds = current_bounds.get()
         if bounds is not None and bounds.query_key is not None and not self._has_our_connections:
             kwargs["url"] = with_key(kwargs["url"], bounds.query_key)
+            current_bounds.set(bounds._replace(query_key=None))  # it is there, and once will do
         headers = kwargs.get("headers")
         if isinstance(headers, CaseInsensitiveDict):  # which urllib3 would copy, name by name
             kwargs["headers"] = dict(headers.items())
@@ -121,7 +157,10 @@ class _BoundedPool(HTTPConnectionPool):
     @property
     def _has_our_connections(self) -> bool:
         kind = self.ConnectionCls
-        return isinstance(kind, type) and issubclass(kind, _BoundedConnection)
+        if not (isinstance(kind, type) and issubclass(kind, _BoundedConnection)):
+            return False
+        # One that sends in a way of its own, as a recorder's does, need not ask our putrequest.
+        return kind.request is HTTPConnection.request
 
     @property
     def ConnectionCls(self) -> Any:  # type: ignore[override]  # noqa: N802  # urllib3's name
@@ -177,10 +216,10 @@ class _CallersBody:
 
 class _BoundedConnection(HTTPConnection):
     def connect(self) -> None:
-        super().connect()
         bounds = current_bounds.get()
         if bounds is not None:
-            bounds.connections.add(self)
+            bounds.connections.add(self)  # before: a fork may come in the midst of a handshake
+        super().connect()
 
     def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
         """Begin a request; a credential in its query is known to nobody above."""

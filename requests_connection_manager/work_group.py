@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 
+from . import forking
 from .exceptions import ConnectionManagerError
 from .policies.rate_limit import Permit, RateLimiter
 
@@ -31,8 +32,12 @@ class WorkGroup:
     def __init__(self) -> None:
         self._outer = current_group.get()
         self._stopped = False
-        self._lock = threading.Lock()
         self._waiting = 0
+        self.begin_in_child()
+        forking.register(self)
+
+    def begin_in_child(self) -> None:
+        self._lock = threading.Lock()
 
     # No lock: the collector of garbage may stop a batch in any thread, wherever it is.
     def stop(self) -> None:

@@ -11,14 +11,14 @@ import requests_connection_manager
 
 HOUSE = Path(requests_connection_manager.__file__).parent
 FLOORS = [  # from the cellar up; a module may import what is below it
-    {"redaction.names"},
+    {"forking", "redaction.names"},
     {"redaction.text", "redaction.urls"},
     {"redaction.values"},
     {"redaction.errors"},
     {"arguments", "exceptions", "plain", "redaction"},
-    {"checks", "contexts", "events", "failures", "stats"},
+    {"checks", "contexts", "cookies", "events", "failures", "stats"},
     {"log", "patterns", "settings"},
-    {"carried", "cookies", "environment", "hooks"},
+    {"carried", "environment", "hooks"},
     {"preparation"},
     {"auth", "ledger"},
     {"policies.deadline", "policies.retry", "policies.rate_limit", "policies.circuit_breaker"},

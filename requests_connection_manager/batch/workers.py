@@ -23,9 +23,10 @@ from typing import Any
 
 import requests
 
+from .. import forking
 from ..call import current_call
 from ..policies.deadline import inherited
-from ..work_group import WorkGroup, current_group
+from ..work_group import BatchStopped, WorkGroup, current_group
 from .items import BatchResult
 
 Send = Callable[..., requests.Response]
@@ -56,8 +57,13 @@ class Workers:
         self._bell: SimpleQueue[None] = SimpleQueue()
         """Rings once for each that is put down in ``_finished``."""
         self._over = False
+        self._left_behind = False
         outer = current_call.get()
         self._deadline = outer.deadline if outer is not None else inherited.get()
+        forking.register(self)
+
+    def begin_in_child(self) -> None:
+        self._left_behind = True  # the threads are the parent's
 
     @property
     def busy(self) -> int:
@@ -86,6 +92,8 @@ class Workers:
         `BatchStopped`, and the KeyboardInterrupt or SystemExit that met a worker.
         """
         self.group.check()
+        if self._left_behind:
+            raise BatchStopped("the batch belongs to the process that began it: begin another.")
         try:
             self._bell.get(longest > 0, longest)
         except Empty:
@@ -119,7 +127,7 @@ class Workers:
 
     def _do(self, task: Task | None) -> bool:
         """Return whether to go on."""
-        if task is None or self.group.stopped:
+        if task is None or self.group.stopped or self._left_behind:
             return False
         try:
             self._finished.append(self._result_of(task))

@@ -10,6 +10,7 @@ thread through when half-open.
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 from collections import deque
@@ -18,6 +19,7 @@ from typing import Any, NoReturn
 
 import pybreaker
 
+from .. import forking
 from ..events import BreakerChanged
 from ..exceptions import CircuitBreakerOpen
 from ..failures import without_traceback
@@ -53,7 +55,6 @@ class Breaker:
         self.scope = scope
         self._tell = tell
         self._untold: deque[BreakerChanged] = deque()
-        self._telling = False
         self.circuit = Circuit(
             fail_max=failure_threshold,
             reset_timeout=recovery_timeout,
@@ -62,15 +63,20 @@ class Breaker:
             throw_new_error_on_trip=False,  # the call that trips it keeps its own error
             listeners=[_Watch(self._changed)],
         )
-        # pybreaker has no public way to look and decide in one step. Its RLock has kept this
-        # name through 1.x; the dependency is held below 1.5 for it.
-        self._lock = self.circuit._lock
         self._clock = clock
         self._opened_at = self._failed_at = self._changed_at = clock()
-        # Weak: a trial that is lost on the way, by an interrupt, say, does not block the next.
-        self._trial: weakref.ref[Admission] | None = None
         self._last_error: Exception | None = None
         self._admission = Admission(generation=0, is_trial=False)
+        self.begin_in_child()
+        forking.register(self)
+
+    def begin_in_child(self) -> None:
+        # pybreaker has no public way to look and decide in one step. Its RLock has kept this
+        # name through 1.x; the dependency is held below 1.5 for it.
+        self._lock = self.circuit._lock = threading.RLock()
+        # Weak: a trial that is lost on the way, by an interrupt, say, does not block the next.
+        self._trial: weakref.ref[Admission] | None = None
+        self._telling = False
 
     def admit(self, endpoint: str = "") -> Admission:
         """Let a hop go, or raise `CircuitBreakerOpen`; end it with `settle`, whatever comes."""

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from ratelimit import RateLimitException, limits
 
+from .. import forking
 from ..exceptions import RateLimitExceeded
 
 _LOOK = 0.2
@@ -53,12 +54,18 @@ class RateLimiter:
         self.calls = calls
         self.period = period
         self._clock = clock
-        self._given_back = threading.Event()
-        self._sleep = sleep or self._given_back.wait
+        self._own_sleep = sleep
         self._window = limits(calls=calls, period=period, clock=clock)
         self._window.last_reset = -math.inf  # else the first one would start here and now
         self._count = self._window(lambda: None)
+        self.begin_in_child()
+        forking.register(self)
+
+    def begin_in_child(self) -> None:
         self._lock = threading.Lock()
+        self._window.lock = threading.RLock()
+        self._given_back = threading.Event()
+        self._sleep = self._own_sleep or self._given_back.wait
         self._line: deque[weakref.ref[threading.Event]] = deque()
 
     def acquire(
