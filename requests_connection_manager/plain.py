@@ -5,23 +5,28 @@ A mock, an instrumentation, or a subclass of the user's is asked where requests'
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
-_NAME = "stands_in_for"
+# Not marks on the functions themselves: functools.wraps copies these.
+_originals: weakref.WeakKeyDictionary[Any, Callable[..., Any]] = weakref.WeakKeyDictionary()
 
 
 def is_plain(method: Callable[..., Any], own: Callable[..., Any]) -> bool:
     """Whether a bound method is ``own``, or nothing but our own stands in for that."""
-    return stands_in_for(getattr(method, "__func__", None)) is own
+    function = getattr(method, "__func__", None)
+    return function is own or stands_in_for(function) is own
 
 
 def stands_in_for(function: Any) -> Any:
     """Return what a stand-in of ours stands in for; what is none, as it is."""
-    return getattr(function, "__dict__", {}).get(_NAME, function)
+    is_function = isinstance(function, FunctionType)  # others need not be hashable
+    return _originals.get(function, function) if is_function else function
 
 
 def mark_stand_in(function: Callable[..., Any], own: Callable[..., Any]) -> Callable[..., Any]:
     """Say of a function that it does as ``own`` does, for sessions that are managed anyway."""
-    vars(function)[_NAME] = own
+    _originals[function] = own
     return function

@@ -13,13 +13,14 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
 
+from . import forking
 from .adapter import ManagedAdapter
 from .manager import ConnectionManager
 from .managing import Managed
@@ -36,11 +37,7 @@ def install(**settings: Any) -> ConnectionManager:
     managers keep to theirs. May be called again: the latest counts, until `uninstall`. Returns the
     manager, for hooks, statistics and changes.
     """
-    host = _Host(ConnectionManager(**settings))
-    _arrive(host)
-    with _lock:
-        _installed.append(host)
-    return host.manager
+    return _switch.install(_Host(ConnectionManager(**settings))).manager
 
 
 def uninstall() -> None:
@@ -48,10 +45,7 @@ def uninstall() -> None:
 
     Calls under way go on to their end under the policies that they began with.
     """
-    with _lock:
-        host = _installed.pop() if _installed else None
-    if host is not None:
-        _leave(host)
+    _switch.uninstall()
 
 
 @contextmanager
@@ -61,11 +55,11 @@ def managed(**settings: Any) -> Iterator[ConnectionManager]:
     In all threads; otherwise it is as `install`.
     """
     host = _Host(ConnectionManager(**settings))
-    _arrive(host)
+    _switch.arrive(host)
     try:
         yield host.manager
     finally:
-        _leave(host)
+        _switch.leave(host)
 
 
 class _Host:
@@ -73,11 +67,15 @@ class _Host:
 
     def __init__(self, manager: ConnectionManager) -> None:
         self.manager = manager
-        self._lock = threading.Lock()
+        self.begin_in_child()
+        forking.register(self)
         self._kinds: dict[type[requests.Session], type[_Guest]] = {}
         self._adapters: weakref.WeakKeyDictionary[HTTPAdapter, ManagedAdapter] = (
             weakref.WeakKeyDictionary()
         )
+
+    def begin_in_child(self) -> None:
+        self._lock = threading.Lock()
 
     def guest(self, session: requests.Session) -> _Guest:
         """Return what carries a session through one call."""
@@ -154,7 +152,7 @@ class _Guest(Managed):
         return super()._call(method, url, self._with_its_own_trust(arguments))
 
     def _request(self, **arguments: Any) -> requests.Response:
-        forward: Callable[..., requests.Response] = _theirs["request"]
+        forward: Callable[..., requests.Response] = _switch.theirs["request"]
         return forward(self, **arguments)  # the session's own class has had its turn
 
     def _send(
@@ -188,34 +186,46 @@ class _Guest(Managed):
         return {**arguments, **said}
 
 
-_lock = threading.RLock()
-_hosts: tuple[_Host, ...] = ()
-"""The last one counts."""
-_installed: list[_Host] = []
-_theirs: dict[str, Callable[..., Any]] = {}
-"""The methods of ``requests.Session`` that ours stand in for."""
+class _Switch:
+    """Leads the methods of ``requests.Session`` to the latest host, while there is any."""
 
+    def __init__(self) -> None:
+        self.hosts: tuple[_Host, ...] = ()
+        self.theirs: dict[str, Callable[..., Any]] = {}
+        """What ours stand in for."""
+        self._installed: list[_Host] = []
+        self.begin_in_child()
+        forking.register(self)
 
-def _arrive(host: _Host) -> None:
-    global _hosts
-    with _lock:
-        if not _hosts:
-            for name in _ENTRANCES:
-                _theirs[name] = vars(requests.Session)[name]
-                setattr(requests.Session, name, _stand_in(name, _theirs[name]))
-        _hosts = (*_hosts, host)
+    def begin_in_child(self) -> None:
+        self._lock = threading.Lock()
 
+    def install(self, host: _Host) -> _Host:
+        self.arrive(host)
+        self._installed.append(host)
+        return host
 
-def _leave(host: _Host) -> None:
-    global _hosts
-    with _lock:
-        _hosts = tuple(each for each in _hosts if each is not host)
-        if not _hosts:
-            for name, theirs in _theirs.items():
-                # If others have put theirs on top meanwhile, ours lets everything through.
-                if stands_in_for(vars(requests.Session)[name]) is theirs:
-                    setattr(requests.Session, name, theirs)
-    host.close()
+    def uninstall(self) -> None:
+        with suppress(IndexError):
+            self.leave(self._installed.pop())
+
+    def arrive(self, host: _Host) -> None:
+        with self._lock:
+            if not self.hosts:
+                for name in _ENTRANCES:
+                    self.theirs[name] = vars(requests.Session)[name]
+                    setattr(requests.Session, name, _stand_in(name, self.theirs[name]))
+            self.hosts = (*self.hosts, host)
+
+    def leave(self, host: _Host) -> None:
+        with self._lock:
+            self.hosts = tuple(each for each in self.hosts if each is not host)
+            if not self.hosts:
+                for name, theirs in self.theirs.items():
+                    # If others have put theirs on top meanwhile, ours lets everything through.
+                    if stands_in_for(vars(requests.Session)[name]) is theirs:
+                        setattr(requests.Session, name, theirs)
+        host.close()
 
 
 def _stand_in(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
@@ -223,7 +233,7 @@ def _stand_in(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(theirs, updated=())
     def method(self: requests.Session, *args: Any, **kwargs: Any) -> Any:
-        hosts = _hosts
+        hosts = _switch.hosts
         if not hosts or isinstance(self, Managed):
             return theirs(self, *args, **kwargs)
         return enter(hosts[-1].guest(self), *args, **kwargs)
@@ -238,20 +248,22 @@ def _enter_request(guest: _Guest, *args: Any, **kwargs: Any) -> requests.Respons
 def _enter_send(
     guest: _Guest, request: requests.PreparedRequest, **kwargs: Any
 ) -> requests.Response:
-    return guest._send(partial(_theirs["send"], guest), request, kwargs)
+    return guest._send(partial(_switch.theirs["send"], guest), request, kwargs)
 
 
 def _enter_prepare_request(guest: _Guest, request: requests.Request) -> requests.PreparedRequest:
-    return guest._prepare(partial(_theirs["prepare_request"], guest), request)
+    return guest._prepare(partial(_switch.theirs["prepare_request"], guest), request)
 
 
 def _enter_merge(guest: _Guest, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    return guest._merge(partial(_theirs["merge_environment_settings"], guest), *args, **kwargs)
+    return guest._merge(
+        partial(_switch.theirs["merge_environment_settings"], guest), *args, **kwargs
+    )
 
 
 def _enter_close(guest: _Guest) -> None:
-    _theirs["close"](guest)
-    for host in _hosts:
+    _switch.theirs["close"](guest)
+    for host in _switch.hosts:
         host.close_for(guest)
 
 
@@ -262,3 +274,4 @@ _ENTRANCES: dict[str, Callable[..., Any]] = {
     "merge_environment_settings": _enter_merge,
     "close": _enter_close,
 }
+_switch = _Switch()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import os
 import pickle
 import threading
 from collections.abc import Iterator
@@ -24,6 +26,7 @@ from requests_connection_manager import (
     RateLimitExceeded,
     install,
     managed,
+    process_wide,
     uninstall,
 )
 from tests.server import Reply, ScriptedServer
@@ -318,6 +321,7 @@ def test_who_came_on_top_meanwhile_is_not_thrown_out(server: ScriptedServer) -> 
     with managed(**QUICK) as manager:
         ours = requests.Session.send
 
+        @functools.wraps(ours)
         def instrumented(self, request, **kwargs):
             seen.append(request.url)
             return ours(self, request, **kwargs)
@@ -374,6 +378,28 @@ def test_hooks_and_batches_of_the_manager_meet_all(server: ScriptedServer) -> No
         for result in manager.iter_batch([server.url]):
             assert result.response.ok
     assert all(each.headers["X-Hook"] == "1" for each in server.received)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_is_managed_and_finds_no_lock_held(server: ScriptedServer) -> None:
+    with managed(**QUICK), requests.Session() as session, process_wide._switch._lock:
+        session.get(server.url)
+        host = process_wide._switch.hosts[-1]
+        with host._lock:
+            child = os.fork()
+            if child == 0:
+                try:
+                    url = server.url
+                    with managed(bearer_token="t", **QUICK):
+                        session.get(url)
+                    session.get(url)
+                finally:
+                    os._exit(0)
+        os.waitpid(child, 0)
+    assert [each.connection for each in server.received] == [1, 2, 3]
+    signed = [each.headers.get("Authorization") for each in server.received]
+    assert signed == [None, "Bearer t", None]
 
 
 def test_nothing_is_held_afterwards(server: ScriptedServer) -> None:
