@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import requests
@@ -59,7 +60,7 @@ class Said:
             named = os.environ.get("NETRC")
             names = [f"~/{name}" for name in NETRC_FILES] if named is None else [named]
             self._netrcs = [os.path.expanduser(name) for name in names]
-        return any(os.access(path, os.F_OK) for path in self._netrcs)
+        return any(map(os.access, self._netrcs, repeat(os.F_OK)))
 
 
 class EnvironmentMemory:

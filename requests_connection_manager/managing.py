@@ -97,7 +97,7 @@ class Managed(PreparingSession, OriginBoundSession):
         response: requests.Response = around.around(self._call, method, url, arguments)
         return response
 
-    def _request(self, **arguments: Any) -> requests.Response:
+    def _request(self, arguments: dict[str, Any]) -> requests.Response:
         """Go on with requests; by keywords, for what stands in for it."""
         return super().request(**arguments)
 
@@ -123,7 +123,7 @@ class Managed(PreparingSession, OriginBoundSession):
             self.check_open()
             call.ticket = call.admit(endpoint)
             call.take_first_permit(call.ticket)
-            return self._request(method=method, url=url, **arguments)
+            return self._request({"method": method, "url": url, **arguments})
 
         try:
             return in_ring(call, method, text, admit_and_forward)

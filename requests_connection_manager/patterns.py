@@ -52,14 +52,24 @@ def as_text(url: object) -> str:
     return url.decode() if isinstance(url, bytes) else str(url)
 
 
+_last: tuple[str, tuple[str, str]] = "", ("", "")
+"""A URL and its parts: a request's is looked at several times on its way."""
+
+
 def split_url(url: str) -> tuple[str, str]:
     """Return a URL's origin, as text, and its path, both as requests will send them.
 
     Raises what requests raises for a URL that it cannot send.
     """
+    global _last
+    last, parts = _last
+    if last is url:
+        return parts
     plain = _PLAIN_URL.match(url)
     if plain is not None:  # nothing in it that requests would change
-        return plain[1], plain[2] or "/"
+        parts = plain[1], plain[2] or "/"
+        _last = url, parts
+        return parts
     parsed = _as_sent(url)
     port = "" if parsed.port is None else f":{parsed.port}"
     return f"{parsed.scheme}://{_name(parsed)}{port}", "/" + (parsed.path or "").lstrip("/")

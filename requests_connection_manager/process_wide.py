@@ -151,7 +151,7 @@ class _Guest(Managed):
     def _call(self, method: str, url: str | bytes, arguments: dict[str, Any]) -> requests.Response:
         return super()._call(method, url, self._with_its_own_trust(arguments))
 
-    def _request(self, **arguments: Any) -> requests.Response:
+    def _request(self, arguments: dict[str, Any]) -> requests.Response:
         forward: Callable[..., requests.Response] = _switch.theirs["request"]
         return forward(self, **arguments)  # the session's own class has had its turn
 
