@@ -243,7 +243,11 @@ def _as_pair(timeout: Any) -> Timeouts | None:
         started.start_connect()
         connect = Timeout.resolve_default_timeout(started.connect_timeout)
         return connect, started.read_timeout
-    halves = timeout if isinstance(timeout, tuple) and len(timeout) == 2 else (timeout, timeout)
-    if all(half is None or isinstance(half, (int, float)) for half in halves):
-        return halves
-    return None
+    connect, read = (
+        timeout if isinstance(timeout, tuple) and len(timeout) == 2 else (timeout, timeout)
+    )
+    return (connect, read) if _is_time(connect) and _is_time(read) else None
+
+
+def _is_time(half: object) -> bool:
+    return half is None or isinstance(half, (int, float))

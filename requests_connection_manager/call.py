@@ -155,7 +155,8 @@ class Call:
         breaker = endpoint.breaker
         if breaker is None:
             return Ticket(endpoint, None)
-        return Ticket(endpoint, self._lent_by_parent(breaker) or breaker.admit(endpoint.name))
+        lent = None if self.parent is None else self._lent_by_parent(breaker)
+        return Ticket(endpoint, lent or breaker.admit(endpoint.name))
 
     def _lent_by_parent(self, breaker: Breaker) -> Admission | None:
         """Take over the trial of the call that needs this one before it can be sent.

@@ -9,6 +9,13 @@ from typing import Any
 from requests.cookies import RequestsCookieJar
 
 
+class BlankJar(RequestsCookieJar):
+    """A jar that is empty, and stays so: what is wanted of it are its copies."""
+
+    def copy(self) -> RequestsCookieJar:
+        return RequestsCookieJar(self.get_policy())
+
+
 class SharedCookieJar(RequestsCookieJar):
     """A jar that can be read while it changes, and is quick to say that nothing is for it.
 

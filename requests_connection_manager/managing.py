@@ -18,7 +18,7 @@ import requests
 from requests.exceptions import InvalidSchema
 
 from .adapter import ManagedAdapter
-from .arguments import UNSET
+from .arguments import ARGUMENTS, UNSET
 from .attempt import with_its_own_time
 from .call import Call, current_call
 from .carried import (
@@ -38,8 +38,8 @@ from .preparation import PreparingSession
 from .redaction import redact_error
 from .ring import in_ring, without_credentials
 
-_PER_HOP = ("timeout", "verify", "cert")
-"""The arguments that each hop has from its own URL, unless the caller gave them."""
+_PER_HOP = {name: ARGUMENTS[name] for name in ("timeout", "verify", "cert")}
+"""The arguments that each hop has from its own URL, unless the caller gave them: not these."""
 
 
 class Managed(PreparingSession, OriginBoundSession):
@@ -109,8 +109,8 @@ class Managed(PreparingSession, OriginBoundSession):
         call.follows = arguments["allow_redirects"]
         given_headers = arguments["headers"]
         own = endpoint.merged.arguments
-        for name in _PER_HOP:
-            if arguments[name] is (UNSET if name == "timeout" else None):
+        for name, unsaid in _PER_HOP.items():
+            if arguments[name] is unsaid:
                 arguments[name] = own[name]
             else:
                 call.given[name] = arguments[name]
@@ -318,7 +318,11 @@ class Managed(PreparingSession, OriginBoundSession):
 
     def _start(self, url: str) -> Call:
         table = self.endpoints.table
-        endpoint = without_credentials(table.resolve, url)
+        try:
+            endpoint = table.resolve(url)
+        except Exception as error:
+            redact_error(error, url)
+            raise
         parent = current_call.get()
         outer = parent.deadline if parent is not None else inherited.get()
         deadline = Deadline.within(endpoint.settings.total_timeout, outer)

@@ -16,6 +16,7 @@ from requests.cookies import RequestsCookieJar, cookiejar_from_dict, merge_cooki
 from requests.hooks import default_hooks
 from requests.structures import CaseInsensitiveDict
 
+from .cookies import BlankJar
 from .environment import RememberingSession
 from .patterns import as_text
 from .plain import is_plain
@@ -132,7 +133,7 @@ def _blank_with(headers: CaseInsensitiveDict[Any]) -> requests.PreparedRequest |
         blank = _request_with(headers)
     except requests.exceptions.InvalidHeader:  # one that is None, too
         return None
-    blank.prepare_cookies(RequestsCookieJar())
+    blank.prepare_cookies(BlankJar())
     return blank
 
 

@@ -30,7 +30,8 @@ def in_ring(
     try:
         current_call.set(call)
         outcome = response = forward()
-        call.settle_by_answer(response)
+        if call.ticket is not None:
+            call.settle_by_answer(response)
         return response
     except Exception as error:
         outcome = error
@@ -47,7 +48,8 @@ def in_ring(
     finally:
         current_call.set(outer)
         call.over = True
-        call.settle_interrupted()
+        if call.ticket is not None:
+            call.settle_interrupted()
         if call.deadline is not None:
             call.deadline.release()
         call.tally.call(call.let_go, kind_of_failure(outcome))

@@ -177,9 +177,11 @@ class BodyRaised(Exception):
 
 
 def _runs_code_of_the_callers(body: Any) -> bool:
+    if body is None:
+        return False
     if hasattr(body, "read"):
         return True
-    if body is None or isinstance(body, str) or not hasattr(body, "__iter__"):
+    if isinstance(body, str) or not hasattr(body, "__iter__"):
         return False
     try:
         memoryview(body)
