@@ -52,8 +52,9 @@ def as_text(url: object) -> str:
     return url.decode() if isinstance(url, bytes) else str(url)
 
 
-_last: tuple[str, tuple[str, str]] = "", ("", "")
-"""A URL and its parts: a request's is looked at several times on its way."""
+_MOST = 1024
+_parts: dict[str, tuple[str, str]] = {}
+"""The parts of URLs, as many as that: a request's is looked at several times on its way."""
 
 
 def split_url(url: str) -> tuple[str, str]:
@@ -61,14 +62,16 @@ def split_url(url: str) -> tuple[str, str]:
 
     Raises what requests raises for a URL that it cannot send.
     """
-    global _last
-    last, parts = _last
-    if last is url:
+    parts = _parts.get(url)
+    if parts is not None:
         return parts
     plain = _PLAIN_URL.match(url)
     if plain is not None:  # nothing in it that requests would change
         parts = plain[1], plain[2] or "/"
-        _last = url, parts
+        if "?" not in url and len(url) <= _MOST:  # what a query holds is not ours to keep
+            if len(_parts) >= _MOST:
+                _parts.clear()
+            _parts[url] = parts
         return parts
     parsed = _as_sent(url)
     port = "" if parsed.port is None else f":{parsed.port}"
