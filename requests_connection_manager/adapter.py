@@ -169,7 +169,7 @@ def _own_arguments(
     """Return what this hop's own URL says of the arguments that the caller did not give."""
     own: dict[str, Any] = {}
     given, theirs = call.given, endpoint.merged.arguments
-    if endpoint is not call.endpoint:  # else they are filled in from it
+    if endpoint is not call.endpoint or not call.filled_in:
         if "timeout" not in given:
             own["timeout"] = theirs["timeout"]
         if call.session is not None and not {"verify", "cert"} <= given.keys():

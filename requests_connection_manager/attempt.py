@@ -24,7 +24,7 @@ from urllib3.util.connection import is_connection_dropped
 from . import forking
 from .carried import query_key_of, with_its_query_key
 from .failures import BodyFailed
-from .patterns import split_url
+from .patterns import exact_origin
 from .policies.deadline import Deadline, shorten
 from .settings import Timeouts
 from .transport import (
@@ -38,6 +38,7 @@ from .transport import (
 )
 
 _PLAIN_SEND = HTTPAdapter.send
+_PIECE = 1 << 20
 _ELAPSED = "_elapsed_on_the_wire"
 """Where a response keeps the time from its own sending to its head: ``elapsed`` in requests."""
 
@@ -88,6 +89,7 @@ class BoundedAdapter(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs)
         keep_to_bounds(self.poolmanager)
         self._pool_keys: dict[tuple[Any, ...], PoolKey] = {}
+        self._pool_kw: dict[str, Any] = {}
         forking.register(self)
 
     def begin_in_child(self) -> None:
@@ -159,7 +161,9 @@ class BoundedAdapter(HTTPAdapter):
         ask = super().get_connection_with_tls_context
         if proxies or isinstance(cert, list):
             return ask(request, verify, proxies, cert)
-        mine = (split_url(request.url or "")[0], verify, cert, _current_ssl_context())
+        if self.poolmanager.connection_pool_kw != self._pool_kw:  # the user may set more
+            self._pool_kw, self._pool_keys = dict(self.poolmanager.connection_pool_kw), {}
+        mine = (exact_origin(request.url or ""), verify, cert, _current_ssl_context())
         key = self._pool_keys.get(mine)
         pool = None if key is None else self.poolmanager.pools.get(key)
         if pool is None:
@@ -221,7 +225,10 @@ def is_ready_again(request: requests.PreparedRequest) -> bool:
 
 def _read(response: requests.Response) -> None:
     in_pieces = response.iter_content
-    vars(response)["iter_content"] = lambda _: in_pieces(None)  # all at once costs less
+    # Larger pieces cost less; "all" would have http.client put a body that is cut into its error.
+    left = getattr(response.raw, "length_remaining", None)
+    size = min(left, _PIECE) if isinstance(left, int) and left > 0 else _PIECE
+    vars(response)["iter_content"] = lambda _: in_pieces(size)
     try:
         response.content  # noqa: B018
     except BaseException:

@@ -15,6 +15,7 @@ import requests
 from requests.auth import AuthBase
 from requests.utils import get_auth_from_url
 
+from .arguments import lower_case
 from .carried import Carried, QueryKey, carry, names_of
 from .patterns import split_url
 from .settings import SCHEMES, Settings
@@ -39,7 +40,8 @@ class Credential:
         """Return the arguments ``headers`` and ``auth`` of a call, unless it brings its own."""
         if auth is not None or self.is_brought_by(headers) or _has_user_info(url):
             return headers, auth
-        beside = {name: None for name in session.headers if name.lower() in self.names}
+        own = session.headers if hasattr(session.headers, "keys") else ()  # requests takes any
+        beside = {name: None for name in own if lower_case(name) in self.names}
         added = {**beside, **self.header} if beside else self.header
         if not added:
             return headers, self.auth

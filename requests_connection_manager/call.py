@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import requests
 from requests.exceptions import InvalidSchema
@@ -87,6 +86,18 @@ class Ticket:
             self.permit = None
 
 
+class Owner(Protocol):
+    """Who makes calls."""
+
+    def check_open(self) -> object:
+        """Raise `ManagerClosed` if nothing more is to be sent."""
+        ...
+
+    def aside(self, session: Any) -> requests.Session:
+        """Return a session for what nobody else is to be told of, a token request, say."""
+        ...
+
+
 class Call:
     """One use of the façade or of its session, in the thread that makes it."""
 
@@ -109,6 +120,8 @@ class Call:
     """Requests handed to an adapter so far."""
     elsewhere: bool = False
     """Whether the first hop went to another URL than the one that the ticket is for."""
+    filled_in: bool = True
+    """Whether the arguments of the first hop are filled in from its endpoint."""
     over: bool = False
 
     def __init__(
@@ -116,25 +129,25 @@ class Call:
         table: EndpointTable,
         tally: Tally,
         given: dict[str, Any],
+        owner: Owner | None = None,
         session: requests.Session | None = None,
         endpoint: Endpoint | None = None,
         deadline: Deadline | None = None,
         parent: Call | None = None,
-        check_open: Callable[[], object] | None = None,
     ) -> None:
         self.table = table
         self.tally = tally
         """Where the call is counted: that of its first URL."""
         self.given = given
         """What the caller gave of timeout, verify and cert: it holds on every hop."""
+        self.owner = owner
+        """Under whose policies it is."""
         self.session = session
         self.endpoint = endpoint
-        """That of the first hop, if the arguments of the hop were already filled in from it."""
+        """That of the first hop; None: it was handed over as it is."""
         self.deadline = deadline
         self.parent = parent
         """The call in whose course this one is made: by a hook, say, or to fetch a token."""
-        self.check_open = check_open
-        """Raises `ManagerClosed`."""
         self.log: list[Sent] = []
         """All attempts of the call."""
         self.handled = sys.exc_info()[1]
@@ -228,8 +241,8 @@ class Call:
 
     def check_wanted(self) -> None:
         """Raise what says that nothing more is to be sent."""
-        if self.check_open is not None:
-            self.check_open()
+        if self.owner is not None:
+            self.owner.check_open()
         if self.group is not None:
             self.group.check()
 

@@ -6,7 +6,6 @@ come back. The notes are kept where a copy of the request takes them along: with
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,9 +14,7 @@ from urllib.parse import unquote_plus, urlencode
 import requests
 from requests.structures import CaseInsensitiveDict
 
-from . import forking
 from .arguments import lower_case
-from .cookies import SharedCookieJar
 from .patterns import parse_origin, split_url
 from .redaction import is_sensitive_field
 
@@ -171,43 +168,6 @@ def leave_behind(redirected: requests.PreparedRequest, session: requests.Session
     _leave_cookies_behind(redirected, session)
 
 
-class OriginBoundSession(requests.Session):
-    """A session whose redirects take credentials along within an origin, and nowhere else."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cookies = SharedCookieJar()
-        forking.register(self)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if type(self.cookies) is requests.cookies.RequestsCookieJar:  # ours, as it was pickled
-            jar = SharedCookieJar(self.cookies.get_policy())
-            jar.update(self.cookies)
-            self.cookies = jar
-        forking.register(self)
-
-    def begin_in_child(self) -> None:
-        # http.cookiejar's name for it, in all kinds of jars that may have been put here
-        self.cookies._cookies_lock = threading.RLock()
-
-    def should_strip_auth(self, old_url: str, new_url: str) -> bool:
-        """Say whether a redirect crosses an origin, as requests does, or is to another host."""
-        return super().should_strip_auth(old_url, new_url) or _is_other_host(old_url, new_url)
-
-    def rebuild_auth(
-        self, prepared_request: requests.PreparedRequest, response: requests.Response
-    ) -> None:
-        """Leave credentials behind where a redirect crosses an origin: all, not one header."""
-        drop_echo(prepared_request)
-        before = response.request.url or ""
-        if self.should_strip_auth(before, prepared_request.url or ""):
-            leave_behind(prepared_request, self)
-        elif stay(prepared_request):
-            return  # else requests would put the netrc's beside ours, or in its place
-        super().rebuild_auth(prepared_request, response)
-
-
 def _leave_cookies_behind(redirected: requests.PreparedRequest, session: requests.Session) -> None:
     """Drop the cookies that the call was given for no host in particular."""
     jar = redirected._cookies  # requests keeps it for its redirects, under this name only
@@ -222,7 +182,7 @@ def _leave_cookies_behind(redirected: requests.PreparedRequest, session: request
     redirected.prepare_cookies(kept)
 
 
-def _is_other_host(old: str, new: str) -> bool:
+def is_other_host(old: str, new: str) -> bool:
     """Whether two URLs name different hosts, in the eyes of what will connect to them."""
     try:
         return parse_origin(split_url(old)[0]).host != parse_origin(split_url(new)[0]).host

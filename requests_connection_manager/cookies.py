@@ -33,4 +33,6 @@ class SharedCookieJar(RequestsCookieJar):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A pickle of cookies is kept for long: it names the class of requests, and not this one.
-        return RequestsCookieJar, (), self.__getstate__()
+        jar = RequestsCookieJar(self.get_policy())
+        jar.update(self)  # as it is now: others may go on to change this one
+        return RequestsCookieJar, (), jar.__getstate__()

@@ -9,17 +9,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from itertools import repeat
+from functools import partial
 from typing import Any, NamedTuple
 
 import requests
-from requests.utils import NETRC_FILES
+from requests import sessions, utils
 
-from .patterns import split_url
+from .patterns import exact_origin
 from .plain import is_plain
 
 _AS_IN_REQUESTS = requests.Session.merge_environment_settings
 _MOST = 4096  # origins
+# As `os.path.exists`, without an exception for each file that is not there.
+_exists = partial(os.access, mode=os.F_OK, effective_ids=os.access in os.supports_effective_ids)
 _ENVIRON = os.environ
 
 
@@ -37,6 +39,15 @@ def _bytes_of_the_environment() -> Mapping[bytes, bytes] | None:
 
 
 _VARIABLES = _bytes_of_the_environment()
+
+
+def _lookups() -> tuple[object, ...]:
+    """Return by what requests looks into the environment."""
+    ours = vars(utils)
+    return vars(sessions)["get_environ_proxies"], ours["getproxies"], ours["should_bypass_proxies"]
+
+
+_LOOKUPS = _lookups()
 
 
 class FromEnvironment(NamedTuple):
@@ -58,9 +69,9 @@ class Said:
         """Whether there is a file where requests looks for a netrc."""
         if self._netrcs is None:
             named = os.environ.get("NETRC")
-            names = [f"~/{name}" for name in NETRC_FILES] if named is None else [named]
+            names = [f"~/{name}" for name in utils.NETRC_FILES] if named is None else [named]
             self._netrcs = [os.path.expanduser(name) for name in names]
-        return any(map(os.access, self._netrcs, repeat(os.F_OK)))
+        return any(map(_exists, self._netrcs))
 
 
 class EnvironmentMemory:
@@ -83,40 +94,35 @@ class EnvironmentMemory:
         said = self.now()
         if said is None:
             return ask()
-        key = (split_url(url)[0], verify)
+        key = (exact_origin(url), verify)
         found = said.by_origin.get(key)
         if found is None:
             found = ask()
-            if said is self.now():  # else it may belong to either
+            if said is self.now() and ask() == found:  # else it may be of another in between
                 if len(said.by_origin) >= _MOST:
                     said.by_origin.clear()
                 said.by_origin[key] = found
         return found
 
-
-class RememberingSession(requests.Session):
-    """A session that asks the environment again only when it has changed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._environment = EnvironmentMemory()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._environment = EnvironmentMemory()
-        super().__setstate__(state)
-
-    def merge_environment_settings(
-        self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
+    def merge(
+        self,
+        session: requests.Session,
+        ask: Callable[..., dict[str, Any]],
+        url: Any,
+        proxies: Any,
+        stream: Any,
+        verify: Any,
+        cert: Any,
     ) -> dict[str, Any]:
-        """Do what requests does, with the part that the environment says looked up once."""
-        ask = super().merge_environment_settings
+        """Do as ``ask``, a session's ``merge_environment_settings``, with what is remembered."""
         if (
             proxies is None  # which requests takes for "no look at the environment's"
             or proxies
-            or self.proxies
+            or session.proxies
             or not isinstance(verify, (bool, str))
-            or not self.trust_env
+            or not session.trust_env
             or not is_plain(ask, _AS_IN_REQUESTS)
+            or _lookups() != _LOOKUPS  # tests put others in their place
         ):
             return ask(url, proxies, stream, verify, cert)
 
@@ -124,10 +130,10 @@ class RememberingSession(requests.Session):
             said = ask(url, {}, None, verify, None)
             return FromEnvironment(said["proxies"], said["verify"])
 
-        known = self._environment.recall(url, verify, ask_for_the_environment)
+        known = self.recall(url, verify, ask_for_the_environment)
         return {
             "proxies": known.proxies.copy(),
-            "stream": self.stream if stream is None else stream,
+            "stream": session.stream if stream is None else stream,
             "verify": known.verify,
-            "cert": self.cert if cert is None else cert,
+            "cert": session.cert if cert is None else cert,
         }

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from contextlib import suppress
 from typing import Protocol
 
 
@@ -33,7 +34,8 @@ def register(owner: Inherited) -> None:
 
 def _begin_in_child() -> None:
     for owner in list(_owners):
-        owner.begin_in_child()
+        with suppress(Exception):  # one that was tampered with: the others' locks must still open
+            owner.begin_in_child()
 
 
 if hasattr(os, "register_at_fork"):

@@ -11,6 +11,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 import requests
@@ -23,6 +24,9 @@ from .exceptions import ConfigurationError, ConnectionManagerError
 from .log import callback_failed
 from .patterns import as_text
 from .redaction import redact_error
+
+running_hooks: ContextVar[Hooks | None] = ContextVar("running_hooks", default=None)
+"""Whose hook runs."""
 
 
 class HookType(str, enum.Enum):
@@ -189,12 +193,16 @@ class Hooks:
             del failed, error  # they would hold this frame in a circle
 
     def _run(self, hook: Hook, context: object, vetoes: bool = True) -> None:
+        outer = running_hooks.get()
+        running_hooks.set(self)
         try:
             hook(context)
         except Exception as error:
             if vetoes and (self._raises or isinstance(error, ConnectionManagerError)):
                 raise
             callback_failed(f"hook {_name_of(hook)}", error)
+        finally:
+            running_hooks.set(outer)
 
     def _link(self) -> None:
         """Put the chains together; under the lock."""

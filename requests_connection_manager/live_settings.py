@@ -53,8 +53,11 @@ class _Default:
 class LiveSettings:
     """The setters of a manager, and what is set."""
 
-    _endpoints: Endpoints
     session: ManagedSession
+
+    @property
+    def _endpoints(self) -> Endpoints:
+        return self.session.endpoints
 
     timeout = _Default("The default ``timeout``, in seconds.")
     rate_limit_requests = _Default("Attempts allowed in ``rate_limit_period``; None: no limit.")

@@ -63,13 +63,12 @@ class ConnectionManager(SessionLike, LiveSettings):
     def __init__(self, **keywords: Any) -> None:
         layer = manager_layer(keywords)
         settings = ManagerSettings(**layer)
-        self._hooks = Hooks(raises=settings.hook_errors == "raise")
-        self._endpoints = Endpoints(
+        endpoints = Endpoints(
             {name: value for name, value in layer.items() if name in DEFAULTS},
             settings.endpoint_configs,
-            self._hooks,
+            Hooks(raises=settings.hook_errors == "raise"),
         )
-        self._adopt(self._kind_of_session()(settings.pools, self._endpoints))
+        self._adopt(self._kind_of_session()(settings.pools, endpoints))
         self._warned_of_small_pool = False
 
     def batch_request(
@@ -143,15 +142,22 @@ class ConnectionManager(SessionLike, LiveSettings):
         As those of a ``requests.Session``, it is to be kept where credentials may be. Connections,
         limiters, breakers and counts are not among it: the copy makes its own.
         """
-        state = {**vars(self), "session": copy.copy(self.session)}
-        del state["_hooks"], state["_endpoints"]  # which come with the session
-        return state
+        slots = [name for kind in type(self).__mro__ for name in vars(kind).get("__slots__", ())]
+        return vars(self) | {name: getattr(self, name) for name in slots if hasattr(self, name)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
         self._adopt(self.session)
-        self._endpoints = self.session.endpoints
-        self._hooks = self._endpoints.hooks
+
+    def __copy__(self) -> ConnectionManager:
+        copied = object.__new__(type(self))
+        copied.__setstate__({**self.__getstate__(), "session": copy.copy(self.session)})
+        return copied
+
+    @property
+    def _hooks(self) -> Hooks:
+        return self._endpoints.hooks
 
     def close(self) -> None:
         """Close all connections; what is used afterwards raises `ManagerClosed`.

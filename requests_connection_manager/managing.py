@@ -1,15 +1,14 @@
-"""Where a call begins, and its hops are told apart: what a session does to be managed.
+"""Where a call begins, and its hops are told apart: what makes the calls of a session managed.
 
 The façade, and an SDK that is handed the session, take the same way. The first hop is admitted
 here, and its ticket handed down to the adapter.
 
-Each method that does what requests does, and more, comes in two: the public one goes on with the
-next class in line, and the other with whatever it is given.
+Each method stands around one of ``requests.Session``: it gets the session, and ``forward``, which
+goes on with what that session would do by itself.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
@@ -22,108 +21,88 @@ from .arguments import ARGUMENTS, UNSET
 from .attempt import with_its_own_time
 from .call import Call, current_call
 from .carried import (
-    Carried,
-    OriginBoundSession,
-    carry,
-    note_what_auth_added,
+    drop_echo,
+    is_other_host,
+    leave_behind,
     query_key_of,
+    stay,
     with_its_query_key,
 )
 from .endpoints import Endpoints
-from .exceptions import ConnectionManagerError
+from .exceptions import ConnectionManagerError, ManagerClosed
 from .lookup import Endpoint
 from .patterns import as_text
+from .plain import is_plain
 from .policies.deadline import Deadline, inherited
-from .preparation import PreparingSession
 from .redaction import redact_error
-from .ring import in_ring, without_credentials
+from .ring import in_ring
+from .signing import Signing
 
 _PER_HOP = {name: ARGUMENTS[name] for name in ("timeout", "verify", "cert")}
 """The arguments that each hop has from its own URL, unless the caller gave them: not these."""
 
+_AS_IN_REQUESTS = requests.Session.resolve_redirects
+Answering = Callable[..., requests.Response]
 
-class Managed(PreparingSession, OriginBoundSession):
-    """Makes a ``requests.Session`` of which every request goes through the policies of its URL."""
 
-    endpoints: Endpoints
+class Managing(Signing):
+    """Takes the requests of sessions through the policies of their URLs."""
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        super().__init__(endpoints)
+        self.is_shut = False
 
     def check_open(self) -> None:
         """Raise `ManagerClosed` if nothing more is to be sent."""
-        raise NotImplementedError
+        if self.is_shut:
+            raise ManagerClosed(
+                "the ConnectionManager is closed: make a new one, or send inside its `with` block."
+            )
 
-    def aside(self) -> Managed:
-        """Return one that shares all but the cookies: what it is sent is told to nobody else."""
-        raise NotImplementedError
+    def aside(self, session: Any) -> requests.Session:
+        """Return a session that shares all but the cookies: what it is sent is told to nobody."""
+        aside: requests.Session = session.aside()
+        return aside
 
     def request(
         self,
+        session: requests.Session,
+        forward: Answering,
         method: str,
         url: str | bytes,
-        params: Any = None,
-        data: Any = None,
-        headers: Any = None,
-        cookies: Any = None,
-        files: Any = None,
-        auth: Any = None,
-        timeout: Any = UNSET,
-        allow_redirects: bool = True,
-        proxies: Any = None,
-        hooks: Any = None,
-        stream: bool | None = None,
-        verify: Any = None,
-        cert: Any = None,
-        json: Any = None,
+        arguments: dict[str, Any],
     ) -> requests.Response:
-        """Send a request as ``requests.Session.request`` does, under the policies of its URL."""
-        arguments = {
-            "params": params,
-            "data": data,
-            "headers": headers,
-            "cookies": cookies,
-            "files": files,
-            "auth": auth,
-            "timeout": timeout,
-            "allow_redirects": allow_redirects,
-            "proxies": proxies,
-            "hooks": hooks,
-            "stream": stream,
-            "verify": verify,
-            "cert": cert,
-            "json": json,
-        }
+        """Make a call. ``arguments`` are all others that ``requests.Session.request`` takes."""
         around = self.endpoints.hooks
         if not around.around_calls:
-            return self._call(method, url, arguments)
-        response: requests.Response = around.around(self._call, method, url, arguments)
+            return self._call(session, forward, method, url, arguments)
+        call = partial(self._call, session, forward)
+        response: requests.Response = around.around(call, method, url, arguments)
         return response
 
-    def _request(self, arguments: dict[str, Any]) -> requests.Response:
-        """Go on with requests; by keywords, for what stands in for it."""
-        return super().request(**arguments)
-
-    def _call(self, method: str, url: str | bytes, arguments: dict[str, Any]) -> requests.Response:
+    def _call(
+        self,
+        session: requests.Session,
+        forward: Answering,
+        method: str,
+        url: str | bytes,
+        arguments: dict[str, Any],
+    ) -> requests.Response:
         text = as_text(url)
-        call = self._start(text)
+        call = self._start(session, text)
         endpoint = call.endpoint
         assert endpoint is not None
         call.follows = arguments["allow_redirects"]
         given_headers = arguments["headers"]
-        own = endpoint.merged.arguments
-        for name, unsaid in _PER_HOP.items():
-            if arguments[name] is unsaid:
-                arguments[name] = own[name]
-            else:
-                call.given[name] = arguments[name]
-        credential = endpoint.credential(self)
-        if credential is not None:
-            headers, auth = credential.fill_in(text, given_headers, arguments["auth"], self)
-            arguments["headers"], arguments["auth"] = headers, auth
+        self._fill_in(session, call, endpoint, text, arguments)
 
         def admit_and_forward() -> requests.Response:
             self.check_open()
-            call.ticket = call.admit(endpoint)
-            call.take_first_permit(call.ticket)
-            return self._request({"method": method, "url": url, **arguments})
+            if self._admits(forward):
+                call.ticket = call.admit(endpoint)
+                call.take_first_permit(call.ticket)
+            # by keywords, for what stands in for it
+            return forward(method=method, url=url, **arguments)
 
         try:
             return in_ring(call, method, text, admit_and_forward)
@@ -139,21 +118,43 @@ class Managed(PreparingSession, OriginBoundSession):
                 )
             raise
 
-    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """Send a prepared request; by itself it is a call, too, and meets its hop's policies."""
-        return self._send(super().send, request, kwargs)
+    def _admits(self, forward: Answering) -> bool:
+        """Whether a call is admitted before it has a hop, as it may never have one."""
+        return True
 
-    def _send(
+    def _fill_in(
         self,
-        forward: Callable[..., requests.Response],
+        session: requests.Session,
+        call: Call,
+        endpoint: Endpoint,
+        url: str,
+        arguments: dict[str, Any],
+    ) -> None:
+        own = endpoint.merged.arguments
+        for name, unsaid in _PER_HOP.items():
+            if arguments[name] is unsaid:
+                arguments[name] = own[name]
+            else:
+                call.given[name] = arguments[name]
+        credential = endpoint.credential(session)
+        if credential is not None:
+            headers, auth = arguments["headers"], arguments["auth"]
+            headers, auth = credential.fill_in(url, headers, auth, session)
+            arguments["headers"], arguments["auth"] = headers, auth
+
+    def send(
+        self,
+        session: requests.Session,
+        forward: Answering,
         request: requests.PreparedRequest,
         kwargs: dict[str, Any],
     ) -> requests.Response:
-        under_way = self._under_way()
+        """Send a hop of the call under way; by itself, a prepared request is a call, too."""
+        under_way = self.under_way(session)
         if under_way is not None and under_way.takes(request):
-            is_keyed, is_first = query_key_of(request) is not None, under_way.hops == 1
-            if (is_keyed or not is_first) and not self._is_managed(request):
-                if not is_first:
+            is_keyed, is_admitted = query_key_of(request) is not None, under_way.ticket is not None
+            if (is_keyed or not is_admitted) and not self._is_managed(session, request):
+                if not is_admitted:
                     self._admit_here(under_way, request)
                 request = with_its_query_key(request)
             try:
@@ -165,15 +166,15 @@ class Managed(PreparingSession, OriginBoundSession):
             return forward(request, **kwargs)  # which says what is wrong
         if kwargs.get("timeout", UNSET) is None:
             del kwargs["timeout"]  # what requests itself passes for "not said"
-        call = self._start(request.url or "")
+        call = self._start(session, request.url or "")
         call.endpoint = None  # nothing is filled in yet
-        call.given = self._given_to_send(request.url, kwargs)
+        call.given = self._given_to_send(session, request.url, kwargs)
         call.follows = kwargs.get("allow_redirects", True)
         call.hops = 1
 
         def forward_if_open() -> requests.Response:
             self.check_open()
-            if self._is_managed(request):
+            if self._is_managed(session, request):
                 return with_its_own_time(forward(request, **kwargs))
             self._admit_here(call, request)
             return with_its_own_time(forward(with_its_query_key(request), **kwargs))
@@ -184,69 +185,19 @@ class Managed(PreparingSession, OriginBoundSession):
             error.request = error.request or request
             raise
 
-    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
-        """Prepare a request as requests does; the call under way remembers its own.
-
-        What is prepared otherwise, by code that will send it itself, gets its credentials here.
-        """
-        return self._prepare(super().prepare_request, request)
-
-    def _prepare(
-        self,
-        forward: Callable[[requests.Request], requests.PreparedRequest],
-        request: requests.Request,
-    ) -> requests.PreparedRequest:
-        call = self._under_way()
-        if call is None or call.preparing or call.hops:
-            return without_credentials(partial(self._prepare_anew, forward), request)
-        assert call.endpoint is not None
-        call.preparing = True
-        try:
-            call.prepared = self._prepare_signed(forward, request, call.endpoint)
-        except Exception:
-            call.unprepared = True
-            raise
-        finally:
-            call.preparing = False
-        return call.prepared
-
-    def _prepare_anew(
-        self,
-        forward: Callable[[requests.Request], requests.PreparedRequest],
-        request: requests.Request,
-    ) -> requests.PreparedRequest:
-        url = as_text(request.url)
-        endpoint = self.endpoints.table.resolve(url)
-        credential = endpoint.credential(self)
-        if credential is not None:
-            headers, auth = credential.fill_in(url, request.headers, request.auth, self)
-            request = copy.copy(request)  # what was passed in stays as it is
-            request.headers, request.auth = headers, auth
-        return self._prepare_signed(forward, request, endpoint)
-
-    def _prepare_signed(
-        self,
-        forward: Callable[[requests.Request], requests.PreparedRequest],
-        request: requests.Request,
-        endpoint: Endpoint,
-    ) -> requests.PreparedRequest:
-        prepared = forward(request)
-        note_what_auth_added(prepared, request, self)
-        credential, key_header = endpoint.merged.credential, endpoint.merged.key_header
-        if credential is not None and request.auth is credential.auth:
-            carry(prepared, Carried(is_ours=True))
-        if key_header is not None and key_header in prepared.headers:  # whoever brought it
-            carry(prepared, Carried(headers=frozenset({key_header.lower()})))
-        return prepared
-
     def resolve_redirects(
-        self, resp: requests.Response, req: requests.PreparedRequest, *args: Any, **kwargs: Any
+        self,
+        session: requests.Session,
+        forward: Callable[..., Generator[requests.Response]],
+        resp: requests.Response,
+        *args: Any,
+        **kwargs: Any,
     ) -> Generator[requests.Response]:
-        """Follow redirects as requests does; each is a hop of the call under way."""
-        if not self.get_redirect_target(resp):
+        """Follow redirects; each is a hop of the call under way."""
+        if is_plain(forward, _AS_IN_REQUESTS) and not session.get_redirect_target(resp):
             return
-        redirects = super().resolve_redirects(resp, req, *args, **kwargs)
-        call = self._under_way()
+        redirects = forward(resp, *args, **kwargs)
+        call = self.under_way(session)
         if call is None:
             yield from redirects
             return
@@ -263,13 +214,8 @@ class Managed(PreparingSession, OriginBoundSession):
             yield response
 
     def merge_environment_settings(
-        self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
-    ) -> dict[str, Any]:
-        """Do what requests does; where nothing is said of ``verify``, the endpoint says it."""
-        return self._merge(super().merge_environment_settings, url, proxies, stream, verify, cert)
-
-    def _merge(
         self,
+        session: requests.Session,
         forward: Callable[..., dict[str, Any]],
         url: Any,
         proxies: Any,
@@ -277,23 +223,43 @@ class Managed(PreparingSession, OriginBoundSession):
         verify: Any,
         cert: Any,
     ) -> dict[str, Any]:
+        """Do what requests does; where nothing is said of ``verify``, the endpoint says it."""
+        merge = self.environment.merge
         if verify is None:  # asked by code that prepares and sends by itself
             endpoint = self.endpoints.table.resolve(url)
             own = endpoint.merged.arguments
             verify, cert = own["verify"], own["cert"] if cert is None else cert
             if endpoint.settings.ssl_context is not None:  # the bundle is not for this context
-                merged = forward(url, proxies, stream, verify, cert)
+                merged = merge(session, forward, url, proxies, stream, verify, cert)
                 return merged | {"verify": verify, "cert": cert}
-        return forward(url, proxies, stream, verify, cert)
+        return merge(session, forward, url, proxies, stream, verify, cert)
 
-    def _under_way(self) -> Call | None:
-        call = current_call.get()
-        return call if call is not None and call.session is self and not call.over else None
+    def should_strip_auth(
+        self, session: requests.Session, forward: Callable[..., bool], old_url: str, new_url: str
+    ) -> bool:
+        """Say whether a redirect crosses an origin, as requests does, or is to another host."""
+        return forward(old_url, new_url) or is_other_host(old_url, new_url)
 
-    def _is_managed(self, request: requests.PreparedRequest) -> bool:
+    def rebuild_auth(
+        self,
+        session: requests.Session,
+        forward: Callable[..., None],
+        prepared_request: requests.PreparedRequest,
+        response: requests.Response,
+    ) -> None:
+        """Leave credentials behind where a redirect crosses an origin: all, not one header."""
+        drop_echo(prepared_request)
+        before = response.request.url or ""
+        if session.should_strip_auth(before, prepared_request.url or ""):
+            leave_behind(prepared_request, session)
+        elif stay(prepared_request):
+            return  # else requests would put the netrc's beside ours, or in its place
+        forward(prepared_request, response)
+
+    def _is_managed(self, session: requests.Session, request: requests.PreparedRequest) -> bool:
         """Whether our own adapter will send; otherwise it is a mock's, or of the user's own."""
         try:
-            return isinstance(self.get_adapter(request.url or ""), ManagedAdapter)
+            return isinstance(session.get_adapter(request.url or ""), ManagedAdapter)
         except InvalidSchema:
             return True  # as requests is about to say
 
@@ -302,7 +268,9 @@ class Managed(PreparingSession, OriginBoundSession):
         call.ticket = call.admit(call.table.resolve(request.url or ""))
         call.take_first_permit(call.ticket)
 
-    def _given_to_send(self, url: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def _given_to_send(
+        self, session: requests.Session, url: str | None, kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
         """Return what the caller gave, less what `merge_environment_settings` has said here.
 
         That belongs to this URL. Only ``verify=True``, which cannot be told from the caller's
@@ -310,13 +278,13 @@ class Managed(PreparingSession, OriginBoundSession):
         """
         given = {name: kwargs[name] for name in _PER_HOP if name in kwargs}
         if "verify" in given or "cert" in given:
-            own = self.merge_environment_settings(url, {}, None, None, None)
+            own = session.merge_environment_settings(url or "", {}, None, None, None)
             for name in ("verify", "cert"):
                 if name in given and given[name] == own[name] and given[name] is not True:
                     del given[name]
         return given
 
-    def _start(self, url: str) -> Call:
+    def _start(self, session: requests.Session, url: str) -> Call:
         table = self.endpoints.table
         try:
             endpoint = table.resolve(url)
@@ -326,6 +294,4 @@ class Managed(PreparingSession, OriginBoundSession):
         parent = current_call.get()
         outer = parent.deadline if parent is not None else inherited.get()
         deadline = Deadline.within(endpoint.settings.total_timeout, outer)
-        return Call(
-            table, endpoint.tally, {}, self, endpoint, deadline, parent, check_open=self.check_open
-        )
+        return Call(table, endpoint.tally, {}, self, session, endpoint, deadline, parent)

@@ -30,7 +30,6 @@ from .exceptions import (
     ManagerClosed,
 )
 from .manager import ConnectionManager
-from .managing import Managed
 from .patterns import parse_origin, split_url
 from .policies.deadline import Deadline
 from .token_endpoint import Failure, Token, TokenRequest
@@ -274,8 +273,8 @@ class OAuth2ClientCredentials(AuthBase):
 
     def _ask(self, call: Call | None) -> requests.Response:
         request = self._request.prepare()
-        if call is not None and isinstance(call.session, Managed):
-            return _sent(call.session.aside(), request)
+        if call is not None and call.owner is not None:
+            return _sent(call.owner.aside(call.session), request)
         with ConnectionManager() as manager:  # it is rarely needed, and keeps nothing open
             return _sent(manager.session, request)
 

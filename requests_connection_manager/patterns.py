@@ -74,8 +74,20 @@ def split_url(url: str) -> tuple[str, str]:
             _parts[url] = parts
         return parts
     parsed = _as_sent(url)
-    port = "" if parsed.port is None else f":{parsed.port}"
-    return f"{parsed.scheme}://{_name(parsed)}{port}", "/" + (parsed.path or "").lstrip("/")
+    return _origin_of(parsed, _name(parsed)), "/" + (parsed.path or "").lstrip("/")
+
+
+def exact_origin(url: str) -> str:
+    """Return a URL's origin as the network will be asked for it, with a dot at its end, too."""
+    parts = _parts.get(url)
+    if parts is None and _PLAIN_URL.match(url) is None:
+        parsed = _as_sent(url)
+        return _origin_of(parsed, parsed.host or "")
+    return parts[0] if parts is not None else split_url(url)[0]
+
+
+def _origin_of(parsed: Url, host: str) -> str:
+    return f"{parsed.scheme}://{host}{'' if parsed.port is None else f':{parsed.port}'}"
 
 
 def parse_origin(origin: str) -> Origin:

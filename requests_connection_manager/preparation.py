@@ -7,6 +7,7 @@ headers, checked. Whatever is out of the ordinary is left to requests.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http.cookiejar import CookieJar
 from typing import Any
 
@@ -17,7 +18,7 @@ from requests.hooks import default_hooks
 from requests.structures import CaseInsensitiveDict
 
 from .cookies import BlankJar
-from .environment import RememberingSession
+from .environment import EnvironmentMemory
 from .patterns import as_text
 from .plain import is_plain
 
@@ -31,7 +32,7 @@ class Memory:
 
     def __init__(self) -> None:
         self._spellings: dict[str, str] = {}
-        """Of URLs: as they are given, and as they are sent."""
+        """Of URLs without a query: as they are given, and as they are sent."""
         self._blank: tuple[tuple[Any, ...], requests.PreparedRequest | None] = (), None
         """The session's headers as they are given, and a request that has nothing else."""
 
@@ -42,18 +43,19 @@ class Memory:
             prepared.url = spelt
             return
         prepared.prepare_url(url, None)
-        if len(url) <= _MOST and "@" not in url:  # a password is not ours to keep
+        if len(url) <= _MOST and "@" not in url and "?" not in url:  # secrets are not ours to keep
             if len(self._spellings) >= _MOST:
                 self._spellings = {}
             self._spellings[url] = prepared.url or ""
 
     def blank(self, headers: CaseInsensitiveDict[Any]) -> requests.PreparedRequest | None:
         """Return a request with a session's headers, and no more; None: requests has to."""
-        given = (*headers, *headers.lower_items())  # the names also as they are spelt
+        names, items = (*headers,), (*headers.lower_items(),)  # as they are spelt, and compared
         known, blank = self._blank
-        if known != given:
-            blank = _blank_with(headers)
-            self._blank = given, blank
+        if known != (names, items):
+            # Of what was read just now, not of what another thread has made of it meanwhile.
+            blank = _blank_with(names, items)
+            self._blank = (names, items), blank
         if blank is None:
             return None
         copied = blank.copy()
@@ -61,28 +63,30 @@ class Memory:
         return copied
 
 
-class PreparingSession(RememberingSession):
-    """A session that prepares the usual request in a fraction of the time."""
+class Preparation:
+    """Prepares the usual request in a fraction of the time."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._prepared_before = Memory()
+    def __init__(self, environment: EnvironmentMemory) -> None:
+        self._environment = environment
+        self._before = Memory()
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._prepared_before = Memory()
-        super().__setstate__(state)
-
-    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
-        """Do what requests does."""
-        ask = super().prepare_request
+    def prepare(
+        self,
+        session: requests.Session,
+        ask: Callable[[requests.Request], requests.PreparedRequest],
+        request: requests.Request,
+    ) -> requests.PreparedRequest:
+        """Do as ``ask``, a session's ``prepare_request``."""
         if not is_plain(ask, _AS_IN_REQUESTS):
             return ask(request)
-        blank = self._blank_for(request)
-        return ask(request) if blank is None else self._fill_in(blank, request)
+        blank = self._blank_for(session, request)
+        return ask(request) if blank is None else self._fill_in(blank, session, request)
 
-    def _blank_for(self, request: requests.Request) -> requests.PreparedRequest | None:
-        headers, more = self.headers, request.headers
-        if self.params or type(headers) is not CaseInsensitiveDict:
+    def _blank_for(
+        self, session: requests.Session, request: requests.Request
+    ) -> requests.PreparedRequest | None:
+        headers, more = session.headers, request.headers
+        if session.params or type(headers) is not CaseInsensitiveDict:
             return None
         if more and not (
             isinstance(more, (dict, CaseInsensitiveDict))
@@ -91,34 +95,32 @@ class PreparingSession(RememberingSession):
             return None
         if not isinstance(request.url, str) or not isinstance(request.method, str):
             return None
-        return self._prepared_before.blank(headers)
+        return self._before.blank(headers)
 
     def _fill_in(
-        self, prepared: requests.PreparedRequest, request: requests.Request
+        self,
+        prepared: requests.PreparedRequest,
+        session: requests.Session,
+        request: requests.Request,
     ) -> requests.PreparedRequest:
         url, auth = as_text(request.url), request.auth
         prepared.prepare_method(request.method)
         if request.params:
             prepared.prepare_url(url, request.params)
         else:
-            self._prepared_before.spell(prepared, url)
+            self._before.spell(prepared, url)
         if request.headers:
             _merge(prepared.headers, request.headers)
-        if request.cookies or any(True for _ in self.cookies):
-            prepared.prepare_cookies(self._cookies_for(request))
+        if request.cookies or any(True for _ in session.cookies):
+            prepared.prepare_cookies(_cookies_for(session, request))
         prepared.prepare_body(request.data, request.files, request.json)
-        if self.trust_env and not auth and not self.auth:
+        if session.trust_env and not auth and not session.auth:
             auth = self._netrc_auth(url)
-        auth = self.auth if auth is None else auth
+        auth = session.auth if auth is None else auth
         if auth is not None or "@" in (prepared.url or ""):
             prepared.prepare_auth(auth, url)
-        prepared.prepare_hooks(sessions.merge_hooks(request.hooks, self.hooks))
+        prepared.prepare_hooks(sessions.merge_hooks(request.hooks, session.hooks))
         return prepared
-
-    def _cookies_for(self, request: requests.Request) -> CookieJar:
-        own = request.cookies or {}
-        jar = own if isinstance(own, CookieJar) else cookiejar_from_dict(own)
-        return merge_cookies(merge_cookies(RequestsCookieJar(), self.cookies), jar)
 
     def _netrc_auth(self, url: str) -> Any:
         ask = vars(sessions)["get_netrc_auth"]
@@ -128,9 +130,21 @@ class PreparingSession(RememberingSession):
         return ask(url) if said is None or said.names_a_netrc() else None
 
 
-def _blank_with(headers: CaseInsensitiveDict[Any]) -> requests.PreparedRequest | None:
+def _cookies_for(session: requests.Session, request: requests.Request) -> CookieJar:
+    own = request.cookies or {}
+    jar = own if isinstance(own, CookieJar) else cookiejar_from_dict(own)
+    return merge_cookies(merge_cookies(RequestsCookieJar(), session.cookies), jar)
+
+
+def _blank_with(
+    names: tuple[Any, ...], items: tuple[tuple[Any, Any], ...]
+) -> requests.PreparedRequest | None:
+    if not all(isinstance(name, str) for name in names):
+        return None
+    if [name.lower() for name in names] != [name for name, _ in items]:
+        return None
     try:
-        blank = _request_with(headers)
+        blank = _request_with(dict(zip(names, (value for _, value in items), strict=True)))
     except requests.exceptions.InvalidHeader:  # one that is None, too
         return None
     blank.prepare_cookies(BlankJar())
@@ -145,7 +159,7 @@ def _request_with(headers: Any) -> requests.PreparedRequest:
 
 def _merge(headers: CaseInsensitiveDict[Any], more: Any) -> None:
     """Add the headers of a request; None takes one of the session's away."""
-    headers.update(more)
+    headers.update(more.items())
     gone = [name for name, value in headers.items() if value is None]
     for name in gone:
         del headers[name]

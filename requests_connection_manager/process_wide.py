@@ -1,32 +1,28 @@
 """Managing all that a process sends by requests, whoever made the session.
 
-The law: while a manager is installed, a few methods of ``requests.Session`` lead to it; when the
-last one is gone, they are what they were. A session that is managed in this way stays what it is,
-with its headers, cookies and adapters: what carries it through a call is a `_Guest`, which shares
-all of its attributes, and is forgotten after the call.
+The law: while a manager is installed, the methods of ``requests.Session`` lead to it, and from
+there to what they were; when the last one is gone, they are what they were. A session that is
+managed in this way stays the object that it is, and what its class overrides is asked as before.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
-import types
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Any
 
 import requests
-from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.sessions import SessionRedirectMixin
 
 from . import forking
-from .adapter import ManagedAdapter
+from .call import current_call
+from .hosting import Host
 from .manager import ConnectionManager
-from .managing import Managed
+from .managing import Answering
 from .plain import mark_stand_in, stands_in_for
-from .preparation import Memory
-from .settings import Pools
+from .session import ManagedSession
 
 
 def install(**settings: Any) -> ConnectionManager:
@@ -37,7 +33,7 @@ def install(**settings: Any) -> ConnectionManager:
     managers keep to theirs. May be called again: the latest counts, until `uninstall`. Returns the
     manager, for hooks, statistics and changes.
     """
-    return _switch.install(_Host(ConnectionManager(**settings))).manager
+    return _switch.install(Host(ConnectionManager(**settings))).manager
 
 
 def uninstall() -> None:
@@ -54,7 +50,7 @@ def managed(**settings: Any) -> Iterator[ConnectionManager]:
 
     In all threads; otherwise it is as `install`.
     """
-    host = _Host(ConnectionManager(**settings))
+    host = Host(ConnectionManager(**settings))
     _switch.arrive(host)
     try:
         yield host.manager
@@ -62,145 +58,21 @@ def managed(**settings: Any) -> Iterator[ConnectionManager]:
         _switch.leave(host)
 
 
-class _Host:
-    """A manager that takes in the sessions of others."""
-
-    def __init__(self, manager: ConnectionManager) -> None:
-        self.manager = manager
-        self.begin_in_child()
-        forking.register(self)
-        self._kinds: dict[type[requests.Session], type[_Guest]] = {}
-        self._adapters: weakref.WeakKeyDictionary[HTTPAdapter, ManagedAdapter] = (
-            weakref.WeakKeyDictionary()
-        )
-
-    def begin_in_child(self) -> None:
-        self._lock = threading.Lock()
-
-    def guest(self, session: requests.Session) -> _Guest:
-        """Return what carries a session through one call."""
-        kind = self._kinds.get(type(session)) or self._kind_of(type(session))
-        guest = object.__new__(kind)
-        guest.__dict__ = session.__dict__
-        return guest
-
-    def _kind_of(self, session: type[requests.Session]) -> type[_Guest]:
-        managed = self.manager.session
-        said = {
-            "__module__": session.__module__,
-            "__qualname__": session.__qualname__,
-            "host": self,
-            "endpoints": managed.endpoints,
-            "_environment": managed._environment,
-            "_prepared_before": Memory(),
-        }
-        with self._lock:
-            if session not in self._kinds:
-                bases = (_Guest, session)
-                kind = types.new_class(session.__name__, bases, {}, lambda its: its.update(said))
-                self._kinds[session] = kind
-            return self._kinds[session]
-
-    def adapter_for(self, adapter: BaseAdapter) -> BaseAdapter:
-        """Return a managed one in the place of requests' own; others act for themselves.
-
-        It is of the same size, and for the same session only: connections can be signed in.
-        """
-        if type(adapter) is not HTTPAdapter or adapter.max_retries.total:
-            return adapter
-        with self._lock:
-            ours = self._adapters.get(adapter)
-            if ours is None:
-                said = adapter.__getstate__()
-                pools = Pools(*(said[f"_pool_{name}"] for name in Pools._fields))
-                ours = ManagedAdapter(self.manager.session.endpoints, *pools)
-                self._adapters[adapter] = ours
-            return ours
-
-    def close_for(self, session: requests.Session) -> None:
-        """Close the idle connections that were made for a session."""
-        with self._lock:
-            ours = [self._adapters.get(its) for its in session.adapters.values()]  # type: ignore[call-overload]  # any object may be asked for
-        for adapter in filter(None, ours):
-            adapter.close()
-
-    def close(self) -> None:
-        """Close all idle connections; calls under way go on."""
-        with self._lock:
-            ours = list(self._adapters.values())
-        for adapter in ours:
-            adapter.close()
-        self.manager.session.close()
-
-
-class _Guest(Managed):
-    """A session of others in a call; its class is made for theirs, which stands behind it."""
-
-    host: _Host
-
-    def check_open(self) -> None:
-        self.host.manager.session.check_open()
-
-    def aside(self) -> Managed:
-        return self.host.manager.session.aside()
-
-    def get_adapter(self, url: str) -> BaseAdapter:
-        return self.host.adapter_for(super().get_adapter(url))
-
-    # What the session itself says of certificates counts as said in the call.
-    def _call(self, method: str, url: str | bytes, arguments: dict[str, Any]) -> requests.Response:
-        return super()._call(method, url, self._with_its_own_trust(arguments))
-
-    def _request(self, arguments: dict[str, Any]) -> requests.Response:
-        forward: Callable[..., requests.Response] = _switch.theirs["request"]
-        return forward(self, **arguments)  # the session's own class has had its turn
-
-    def _send(
-        self,
-        forward: Callable[..., requests.Response],
-        request: requests.PreparedRequest,
-        kwargs: dict[str, Any],
-    ) -> requests.Response:
-        return super()._send(forward, request, self._with_its_own_trust(kwargs))
-
-    def _given_to_send(self, url: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-        return self._with_its_own_trust(super()._given_to_send(url, kwargs))
-
-    def _merge(
-        self,
-        forward: Callable[..., dict[str, Any]],
-        url: Any,
-        proxies: Any,
-        stream: Any,
-        verify: Any,
-        cert: Any,
-    ) -> dict[str, Any]:
-        trust = self._with_its_own_trust({"verify": verify, "cert": cert})
-        return super()._merge(forward, url, proxies, stream, trust["verify"], trust["cert"])
-
-    def _with_its_own_trust(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        own = {"verify": None if self.verify is True else self.verify, "cert": self.cert}
-        said = {
-            name: it for name, it in own.items() if it is not None and arguments.get(name) is None
-        }
-        return {**arguments, **said}
-
-
 class _Switch:
     """Leads the methods of ``requests.Session`` to the latest host, while there is any."""
 
     def __init__(self) -> None:
-        self.hosts: tuple[_Host, ...] = ()
-        self.theirs: dict[str, Callable[..., Any]] = {}
+        self.hosts: tuple[Host, ...] = ()
+        self._theirs: dict[str, Any] = {}
         """What ours stand in for."""
-        self._installed: list[_Host] = []
+        self._installed: list[Host] = []
         self.begin_in_child()
         forking.register(self)
 
     def begin_in_child(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
-    def install(self, host: _Host) -> _Host:
+    def install(self, host: Host) -> Host:
         self.arrive(host)
         self._installed.append(host)
         return host
@@ -209,69 +81,74 @@ class _Switch:
         with suppress(IndexError):
             self.leave(self._installed.pop())
 
-    def arrive(self, host: _Host) -> None:
+    def arrive(self, host: Host) -> None:
         with self._lock:
             if not self.hosts:
-                for name in _ENTRANCES:
-                    self.theirs[name] = vars(requests.Session)[name]
-                    setattr(requests.Session, name, _stand_in(name, self.theirs[name]))
+                for name, (owner, enter) in _ENTRANCES.items():
+                    self._theirs[name] = vars(owner)[name]
+                    setattr(owner, name, _stand_in(self._theirs[name], enter))
             self.hosts = (*self.hosts, host)
 
-    def leave(self, host: _Host) -> None:
+    def leave(self, host: Host) -> None:
         with self._lock:
             self.hosts = tuple(each for each in self.hosts if each is not host)
             if not self.hosts:
-                for name, theirs in self.theirs.items():
+                for name, (owner, _) in _ENTRANCES.items():
                     # If others have put theirs on top meanwhile, ours lets everything through.
-                    if stands_in_for(vars(requests.Session)[name]) is theirs:
-                        setattr(requests.Session, name, theirs)
-        host.close()
+                    if stands_in_for(vars(owner)[name]) is self._theirs[name]:
+                        setattr(owner, name, self._theirs[name])
+        host.leave()
+
+    def host_of(self, session: requests.Session) -> Host | None:
+        """Return who manages a session; None: nobody, or a manager of its own."""
+        if not self.hosts or isinstance(session, ManagedSession):
+            return None
+        call = current_call.get()
+        if call is not None and call.session is session and isinstance(call.owner, Host):
+            return call.owner  # under which it began
+        return next((each for each in self.hosts[::-1] if not each.manager.session.is_shut), None)
 
 
-def _stand_in(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
-    enter = _ENTRANCES[name]
-
+def _stand_in(theirs: Any, enter: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(theirs, updated=())
     def method(self: requests.Session, *args: Any, **kwargs: Any) -> Any:
-        hosts = _switch.hosts
-        if not hosts or isinstance(self, Managed):
-            return theirs(self, *args, **kwargs)
-        return enter(hosts[-1].guest(self), *args, **kwargs)
+        # a function, or what others have made of it: a partialmethod, a wrapper of another kind
+        forward = theirs.__get__(self, type(self)) if hasattr(theirs, "__get__") else theirs
+        host = _switch.host_of(self)
+        return (
+            forward(*args, **kwargs)
+            if host is None
+            else enter(host, self, forward, *args, **kwargs)
+        )
 
     return mark_stand_in(method, theirs)
 
 
-def _enter_request(guest: _Guest, *args: Any, **kwargs: Any) -> requests.Response:
-    return guest.request(*args, **kwargs)
-
-
 def _enter_send(
-    guest: _Guest, request: requests.PreparedRequest, **kwargs: Any
+    host: Host,
+    session: requests.Session,
+    forward: Answering,
+    request: requests.PreparedRequest,
+    **kwargs: Any,
 ) -> requests.Response:
-    return guest._send(partial(_switch.theirs["send"], guest), request, kwargs)
+    return host.send(session, forward, request, kwargs)
 
 
-def _enter_prepare_request(guest: _Guest, request: requests.Request) -> requests.PreparedRequest:
-    return guest._prepare(partial(_switch.theirs["prepare_request"], guest), request)
+def _enter_close(host: Host, session: requests.Session, forward: Callable[[], None]) -> None:
+    forward()
+    for each in _switch.hosts:
+        each.close_for(session)
 
 
-def _enter_merge(guest: _Guest, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    return guest._merge(
-        partial(_switch.theirs["merge_environment_settings"], guest), *args, **kwargs
-    )
-
-
-def _enter_close(guest: _Guest) -> None:
-    _switch.theirs["close"](guest)
-    for host in _switch.hosts:
-        host.close_for(guest)
-
-
-_ENTRANCES: dict[str, Callable[..., Any]] = {
-    "request": _enter_request,
-    "send": _enter_send,
-    "prepare_request": _enter_prepare_request,
-    "merge_environment_settings": _enter_merge,
-    "close": _enter_close,
+_ENTRANCES: dict[str, tuple[type, Callable[..., Any]]] = {
+    "request": (requests.Session, Host.enter),
+    "send": (requests.Session, _enter_send),
+    "prepare_request": (requests.Session, Host.prepare_request),
+    "merge_environment_settings": (requests.Session, Host.merge_environment_settings),
+    "get_adapter": (requests.Session, Host.get_adapter),
+    "close": (requests.Session, _enter_close),
+    "resolve_redirects": (SessionRedirectMixin, Host.resolve_redirects),
+    "should_strip_auth": (SessionRedirectMixin, Host.should_strip_auth),
+    "rebuild_auth": (SessionRedirectMixin, Host.rebuild_auth),
 }
 _switch = _Switch()

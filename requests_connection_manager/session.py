@@ -2,36 +2,126 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
-from http.cookiejar import DefaultCookiePolicy
+from collections.abc import Generator
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
+import requests
 from requests.cookies import RequestsCookieJar
 
+from . import forking
 from .adapter import ManagedAdapter
+from .arguments import UNSET
+from .cookies import SharedCookieJar
 from .endpoints import Endpoints
-from .exceptions import ManagerClosed
-from .managing import Managed
+from .managing import Managing
 from .settings import Pools
 
 
-class ManagedSession(Managed):
+class ManagedSession(requests.Session):
     """A ``requests.Session`` whose every request goes through the policies of its URL."""
 
     def __init__(self, pools: Pools, endpoints: Endpoints) -> None:
         self._begin(pools, endpoints)
         super().__init__()
+        self.cookies = SharedCookieJar()
         adapter = self._make_adapter()
         self.mount("https://", adapter)
         self.mount("http://", adapter)
 
     def _begin(self, pools: Pools, endpoints: Endpoints) -> None:
         self.pools = pools
-        self.endpoints = endpoints
-        self._shut = False
+        self._managing = Managing(endpoints)
+        forking.register(self)
 
     def _make_adapter(self) -> ManagedAdapter:
         return ManagedAdapter(self.endpoints, *self.pools)
+
+    def begin_in_child(self) -> None:
+        if isinstance(self.cookies, CookieJar):
+            # http.cookiejar's name for it, in all kinds of jars that may have been put here
+            self.cookies._cookies_lock = threading.RLock()
+
+    @property
+    def is_shut(self) -> bool:
+        return self._managing.is_shut
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """What its URLs get."""
+        return self._managing.endpoints
+
+    def request(
+        self,
+        method: str,
+        url: str | bytes,
+        params: Any = None,
+        data: Any = None,
+        headers: Any = None,
+        cookies: Any = None,
+        files: Any = None,
+        auth: Any = None,
+        timeout: Any = UNSET,
+        allow_redirects: bool = True,
+        proxies: Any = None,
+        hooks: Any = None,
+        stream: bool | None = None,
+        verify: Any = None,
+        cert: Any = None,
+        json: Any = None,
+    ) -> requests.Response:
+        """Send a request as ``requests.Session.request`` does, under the policies of its URL."""
+        arguments = {
+            "params": params,
+            "data": data,
+            "headers": headers,
+            "cookies": cookies,
+            "files": files,
+            "auth": auth,
+            "timeout": timeout,
+            "allow_redirects": allow_redirects,
+            "proxies": proxies,
+            "hooks": hooks,
+            "stream": stream,
+            "verify": verify,
+            "cert": cert,
+            "json": json,
+        }
+        return self._managing.request(self, super().request, method, url, arguments)
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Send a prepared request; by itself it is a call, too, and meets its hop's policies."""
+        return self._managing.send(self, super().send, request, kwargs)
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        """Prepare a request as requests does, with its credentials."""
+        return self._managing.prepare_request(self, super().prepare_request, request)
+
+    def merge_environment_settings(
+        self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
+    ) -> dict[str, Any]:
+        """Do what requests does; where nothing is said of ``verify``, the endpoint says it."""
+        merge, ask = self._managing.merge_environment_settings, super().merge_environment_settings
+        return merge(self, ask, url, proxies, stream, verify, cert)
+
+    def resolve_redirects(
+        self, resp: requests.Response, *args: Any, **kwargs: Any
+    ) -> Generator[requests.Response]:
+        """Follow redirects as requests does; each is a hop of the call under way."""
+        follow: Any = super().resolve_redirects
+        return self._managing.resolve_redirects(self, follow, resp, *args, **kwargs)
+
+    def should_strip_auth(self, old_url: str, new_url: str) -> bool:
+        """Say whether a redirect crosses an origin, as requests does, or is to another host."""
+        return self._managing.should_strip_auth(self, super().should_strip_auth, old_url, new_url)
+
+    def rebuild_auth(
+        self, prepared_request: requests.PreparedRequest, response: requests.Response
+    ) -> None:
+        """Leave credentials behind where a redirect crosses an origin: all, not one header."""
+        self._managing.rebuild_auth(self, super().rebuild_auth, prepared_request, response)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy, or a pickle, begins with: what was set, credentials included.
@@ -56,6 +146,10 @@ class ManagedSession(Managed):
             for prefix, other in state["adapters"].items()
         )
         super().__setstate__(state)
+        if type(self.cookies) is RequestsCookieJar:  # ours, as it was pickled
+            jar = SharedCookieJar(self.cookies.get_policy())
+            jar.update(self.cookies)
+            self.cookies = jar
 
     # What a session has of these are the manager's settings, and they are kept once.
     @property
@@ -88,6 +182,7 @@ class ManagedSession(Managed):
                 adapter.drop_pools()
 
     def aside(self) -> ManagedSession:
+        """Return one that shares all but the cookies: what it is sent is told to nobody else."""
         other = ManagedSession.__new__(ManagedSession)
         vars(other).update(vars(self))
         other.cookies = RequestsCookieJar(DefaultCookiePolicy(allowed_domains=()))
@@ -100,11 +195,9 @@ class ManagedSession(Managed):
 
     def shut(self) -> None:
         """Close the pools, and refuse whatever comes after."""
-        self._shut = True
+        self._managing.is_shut = True
         self.close()
 
     def check_open(self) -> None:
-        if self._shut:
-            raise ManagerClosed(
-                "the ConnectionManager is closed: make a new one, or send inside its `with` block."
-            )
+        """Raise `ManagerClosed` after `shut`."""
+        self._managing.check_open()

@@ -135,7 +135,8 @@ class _BoundedPool(HTTPConnectionPool):
             kwargs["url"] = with_key(kwargs["url"], bounds.query_key)
             current_bounds.set(bounds._replace(query_key=None))  # it is there, and once will do
         headers = kwargs.get("headers")
-        if isinstance(headers, CaseInsensitiveDict):  # which urllib3 would copy, name by name
+        # urllib3 would copy it, name by name; beside a proxy's own, case must not tell
+        if isinstance(headers, CaseInsensitiveDict) and self.proxy is None:
             kwargs["headers"] = dict(headers.items())
         if self.block and bounds is not None and bounds.deadline is not None:
             kwargs.setdefault("pool_timeout", max(0.0, bounds.deadline.left()))

@@ -204,7 +204,7 @@ def test_what_is_remembered_is_bounded(
     session = make_manager().session
     for n in range(100):
         session.merge_environment_settings(f"http://host{n}.test/", {}, None, True, None)
-    assert len(session._environment.now().by_origin) <= 20
+    assert len(session._managing.environment.now().by_origin) <= 20
 
 
 def test_netrc_is_read_as_requests_reads_it(

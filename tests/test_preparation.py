@@ -16,8 +16,19 @@ from requests.cookies import cookiejar_from_dict
 from requests.structures import CaseInsensitiveDict
 
 from requests_connection_manager import ConnectionManager
-from requests_connection_manager.preparation import PreparingSession
+from requests_connection_manager.environment import EnvironmentMemory
+from requests_connection_manager.preparation import Preparation
 from tests.server import ScriptedServer
+
+
+class PreparingSession(requests.Session):
+    def __init__(self) -> None:
+        super().__init__()
+        self.preparation = Preparation(EnvironmentMemory())
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        return self.preparation.prepare(self, super().prepare_request, request)
+
 
 URLS = [
     *("http://a.test", "http://A.test/x y?b=1#f", "http://u:p@a.test/", "http://ü.test/ä"),
@@ -145,7 +156,7 @@ def test_what_is_prepared_is_the_callers_to_change() -> None:
 def test_no_password_of_a_url_is_remembered() -> None:
     session = PreparingSession()
     session.prepare_request(requests.Request("GET", "http://user:s3cret@a.test/"))
-    assert "s3cret" not in str(vars(session._prepared_before))
+    assert "s3cret" not in str(vars(session.preparation._before))
 
 
 def test_what_is_remembered_is_bounded() -> None:
@@ -153,7 +164,7 @@ def test_what_is_remembered_is_bounded() -> None:
     for number in range(3000):
         session.prepare_request(requests.Request("GET", f"http://a.test/{number}"))
     session.prepare_request(requests.Request("GET", f"http://a.test/{'x' * 5000}"))
-    known = session._prepared_before._spellings
+    known = session.preparation._before._spellings
     assert 0 < len(known) <= 1024
     assert max(map(len, known)) <= 1024
 

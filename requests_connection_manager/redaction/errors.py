@@ -16,6 +16,7 @@ from .values import redact_sensitive_data, redact_text
 _THEIRS = ("requests", "urllib3", "http", "ssl", "socket")
 _OURS = __name__.partition(".")[0]
 _MOST_ERRORS = 100
+_LONGEST = 65_536
 _SHOWN_TEXTS = ("_message", "url", "location", "strerror", "filename", "filename2")
 _QUERY = re.compile(r"\?[^\s?=]*=\S*")
 _BARE_VALUES = re.compile(  # what requests and urllib3 show without its name
@@ -75,7 +76,8 @@ def _spellings(url: str) -> Iterator[tuple[str, str]]:
 def _rewrite(error: BaseException, spellings: list[tuple[str, str]]) -> None:
     def shown(text: object) -> object:
         if not isinstance(text, str):
-            return redact_sensitive_data(text) if isinstance(text, bytes) else text
+            is_short = isinstance(text, bytes) and len(text) <= _LONGEST  # else it is a body
+            return redact_sensitive_data(text) if is_short else text
         for spelling, public in spellings:
             text = text.replace(spelling, public)
         text = _BARE_VALUES.sub(_without_value, text)
