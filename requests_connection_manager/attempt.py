@@ -204,8 +204,9 @@ def _encoding_of(content_type: str | None) -> str | None:
 def with_its_own_time(response: requests.Response) -> requests.Response:
     """Let ``elapsed`` be what it is in requests: no back-off, no wait for a permit, no body."""
     if isinstance(response, requests.Response):
-        for each in (response, *response.history):
-            each.elapsed = each.__dict__.get(_ELAPSED, each.elapsed)
+        response.elapsed = vars(response).get(_ELAPSED, response.elapsed)
+        for each in response.history:
+            each.elapsed = vars(each).get(_ELAPSED, each.elapsed)
     return response
 
 

@@ -41,13 +41,21 @@ def _bytes_of_the_environment() -> Mapping[bytes, bytes] | None:
 _VARIABLES = _bytes_of_the_environment()
 
 
-def _lookups() -> tuple[object, ...]:
-    """Return by what requests looks into the environment."""
-    ours = vars(utils)
-    return vars(sessions)["get_environ_proxies"], ours["getproxies"], ours["should_bypass_proxies"]
+_sessions, _utils = vars(sessions), vars(utils)
+_GET, _ASK, _BYPASS = (
+    _sessions["get_environ_proxies"],
+    _utils["getproxies"],
+    _utils["should_bypass_proxies"],
+)
 
 
-_LOOKUPS = _lookups()
+def _is_replaced() -> bool:
+    """Whether requests looks into the environment by something else: tests have it do so."""
+    return (
+        _sessions["get_environ_proxies"] is not _GET
+        or _utils["getproxies"] is not _ASK
+        or _utils["should_bypass_proxies"] is not _BYPASS
+    )
 
 
 class FromEnvironment(NamedTuple):
@@ -122,7 +130,7 @@ class EnvironmentMemory:
             or not isinstance(verify, (bool, str))
             or not session.trust_env
             or not is_plain(ask, _AS_IN_REQUESTS)
-            or _lookups() != _LOOKUPS  # tests put others in their place
+            or _is_replaced()
         ):
             return ask(url, proxies, stream, verify, cert)
 

@@ -23,6 +23,7 @@ from .patterns import as_text
 from .plain import is_plain
 
 _AS_IN_REQUESTS = requests.Session.prepare_request
+_NO_HOOKS = default_hooks()
 _MOST = 1024
 """URLs that are remembered, and the length of each."""
 
@@ -111,15 +112,18 @@ class Preparation:
             self._before.spell(prepared, url)
         if request.headers:
             _merge(prepared.headers, request.headers)
-        if request.cookies or any(True for _ in session.cookies):
+        if request.cookies or next(iter(session.cookies), None) is not None:
             prepared.prepare_cookies(_cookies_for(session, request))
-        prepared.prepare_body(request.data, request.files, request.json)
+        if not _has_no_body(request):
+            prepared.prepare_body(request.data, request.files, request.json)
         if session.trust_env and not auth and not session.auth:
             auth = self._netrc_auth(url)
         auth = session.auth if auth is None else auth
         if auth is not None or "@" in (prepared.url or ""):
             prepared.prepare_auth(auth, url)
-        prepared.prepare_hooks(sessions.merge_hooks(request.hooks, session.hooks))
+        hooks = sessions.merge_hooks(request.hooks, session.hooks)
+        if hooks != _NO_HOOKS:
+            prepared.prepare_hooks(hooks)
         return prepared
 
     def _netrc_auth(self, url: str) -> Any:
@@ -128,6 +132,17 @@ class Preparation:
             return ask(url)
         said = self._environment.now()
         return ask(url) if said is None or said.names_a_netrc() else None
+
+
+def _has_no_body(request: requests.Request) -> bool:
+    """Whether it is one of those of which requests would set neither body nor length."""
+    return (
+        request.method in ("GET", "HEAD")
+        and request.json is None
+        and not request.files
+        and type(request.data) in (dict, list)  # of what is empty, some would still be streamed
+        and not request.data
+    )
 
 
 def _cookies_for(session: requests.Session, request: requests.Request) -> CookieJar:
