@@ -12,6 +12,7 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.models import REDIRECT_STATI
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers, rewind_body
 from urllib3 import HTTPHeaderDict
@@ -74,7 +75,8 @@ class BoundedAdapter(HTTPAdapter):
             start = time.perf_counter()
             response = super().send(request, **arguments)
             response.__dict__[_ELAPSED] = timedelta(seconds=time.perf_counter() - start)
-            if not arguments["stream"] and not (follows and response.is_redirect):
+            may_lead_on = follows and response.status_code in REDIRECT_STATI
+            if not arguments["stream"] and not (may_lead_on and response.is_redirect):
                 _read(response)  # a cut or trickling body is this attempt's failure
             return response
         except BodyRaised as raised:
