@@ -28,11 +28,10 @@ _PRISTINE = set(vars(HTTPAdapter()))
 
 
 class Host(Managing):
-    """A manager that takes in the sessions of others; what these say themselves goes first."""
+    """Takes the requests of others' sessions through the policies of a manager."""
 
-    signs_when_prepared = (
-        True  # for a class may sign in its own `prepare_request`, or answer itself
-    )
+    signs_when_prepared = True
+    """After a class had its turn, which may sign in its own ``prepare_request``."""
 
     def __init__(self, manager: ConnectionManager) -> None:
         super().__init__(manager.session.endpoints)
