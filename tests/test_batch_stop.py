@@ -287,7 +287,8 @@ def test_the_answers_of_a_list_that_fails_are_closed() -> None:
     with pytest.raises(requests.ConnectionError):
         batch_request(send, items, max_workers=3, return_exceptions=False)
     wait_until(lambda: held.closed == held.began)
-    assert 18 <= held.began <= 22  # two may have been taken, and not yet begun
+    # of six that may be taken at a time, some were not yet begun, or some began meanwhile
+    assert 14 <= held.began <= 26
 
 
 def test_a_nested_batch_is_stopped_with_its_outer() -> None:
