@@ -18,7 +18,7 @@ from .call import Call, current_call
 from .hooks import running_hooks
 from .lookup import Endpoint
 from .manager import ConnectionManager
-from .managing import Answering, Managing
+from .managing import PER_HOP, Answering, Managing
 from .patterns import as_text
 from .plain import is_plain
 from .settings import Pools
@@ -98,13 +98,13 @@ class Host(Managing):
         """Leave the rest to the adapter: one of the session's own may have its own defaults."""
         call.filled_in = False
         arguments |= _own_trust(session, arguments)
-        names = ("timeout", "verify", "cert")
-        call.given = {name: arguments[name] for name in names if arguments[name] is not None}
+        call.given = {
+            name: arguments[name]
+            for name, unsaid in PER_HOP.items()
+            if arguments[name] is not unsaid
+        }
         if arguments["timeout"] is UNSET:
-            call.given.pop("timeout")
             arguments["timeout"] = None
-        elif arguments["timeout"] is None:
-            call.given["timeout"] = None  # no limit, as in requests
 
     def send(
         self,

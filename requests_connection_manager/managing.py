@@ -35,10 +35,10 @@ from .patterns import as_text
 from .plain import is_plain
 from .policies.deadline import Deadline, inherited
 from .redaction import redact_error
-from .ring import in_ring
+from .ring import in_ring, without_credentials
 from .signing import Signing
 
-_PER_HOP = {name: ARGUMENTS[name] for name in ("timeout", "verify", "cert")}
+PER_HOP = {name: ARGUMENTS[name] for name in ("timeout", "verify", "cert")}
 """The arguments that each hop has from its own URL, unless the caller gave them: not these."""
 
 _AS_IN_REQUESTS = requests.Session.resolve_redirects
@@ -131,7 +131,7 @@ class Managing(Signing):
         arguments: dict[str, Any],
     ) -> None:
         own = endpoint.merged.arguments
-        for name, unsaid in _PER_HOP.items():
+        for name, unsaid in PER_HOP.items():
             if arguments[name] is unsaid:
                 arguments[name] = own[name]
             else:
@@ -276,7 +276,7 @@ class Managing(Signing):
         That belongs to this URL. Only ``verify=True``, which cannot be told from the caller's
         own, holds on all hops.
         """
-        given = {name: kwargs[name] for name in _PER_HOP if name in kwargs}
+        given = {name: kwargs[name] for name in PER_HOP if name in kwargs}
         if "verify" in given or "cert" in given:
             own = session.merge_environment_settings(url or "", {}, None, None, None)
             for name in ("verify", "cert"):
@@ -286,11 +286,7 @@ class Managing(Signing):
 
     def _start(self, session: requests.Session, url: str) -> Call:
         table = self.endpoints.table
-        try:
-            endpoint = table.resolve(url)
-        except Exception as error:
-            redact_error(error, url)
-            raise
+        endpoint = without_credentials(table.resolve, url)
         parent = current_call.get()
         outer = parent.deadline if parent is not None else inherited.get()
         deadline = Deadline.within(endpoint.settings.total_timeout, outer)

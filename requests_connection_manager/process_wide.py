@@ -11,6 +11,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import requests
@@ -115,11 +116,9 @@ def _stand_in(theirs: Any, enter: Callable[..., Any]) -> Callable[..., Any]:
         # a function, or what others have made of it: a partialmethod, a wrapper of another kind
         forward = theirs.__get__(self, type(self)) if hasattr(theirs, "__get__") else theirs
         host = _switch.host_of(self)
-        return (
-            forward(*args, **kwargs)
-            if host is None
-            else enter(host, self, forward, *args, **kwargs)
-        )
+        if host is not None:
+            forward = partial(enter, host, self, forward)
+        return forward(*args, **kwargs)
 
     return mark_stand_in(method, theirs)
 
