@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         ManagerClosed,
         MaxRetriesExceeded,
         RateLimitExceeded,
+        StateUnavailable,
     )
     from .explanation import Explanation
     from .hooks import HookType
@@ -57,6 +58,7 @@ __all__ = [
     "ResponseContext",
     "RetryPlanned",
     "ScopeStatistics",
+    "StateUnavailable",
     "Statistics",
     "Throttled",
     "__version__",
@@ -74,7 +76,7 @@ _NAMES = {
     "exceptions": (
         "Attempt AuthenticationError CircuitBreakerOpen ConcurrencyLimitExceeded "
         "ConfigurationError ConnectionManagerError DeadlineExceeded ManagerClosed "
-        "MaxRetriesExceeded RateLimitExceeded"
+        "MaxRetriesExceeded RateLimitExceeded StateUnavailable"
     ),
     "explanation": "Explanation",
     "hooks": "HookType",

@@ -15,17 +15,17 @@ import requests
 from requests.exceptions import RetryError
 from urllib3.exceptions import EmptyPoolError
 
+from .assembly import Endpoint
 from .attempt import BoundedAdapter
 from .call import Call, current_call
 from .endpoints import Endpoints
 from .exceptions import ConnectionManagerError, ManagerClosed
 from .hop import Answer, Hop
-from .lookup import Endpoint
+from .layers import refuse_two_kinds_of_trust
 from .policies.deadline import Deadline
 from .policies.rate_limit import Permit
 from .policies.retry import Again, Stop
 from .redaction import redact_error
-from .settings import refuse_two_kinds_of_trust
 from .work_group import BatchStopped
 
 _SMALL_BODY = 65_536

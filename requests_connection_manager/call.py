@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, Protocol
 import requests
 from requests.exceptions import InvalidSchema
 
+from .assembly import Endpoint
 from .exceptions import Attempt, ConnectionManagerError, DeadlineExceeded
 from .failures import count_of, failure_of_status, is_failing_error
-from .lookup import Endpoint, EndpointTable
+from .lookup import EndpointTable
 from .policies.circuit_breaker import Admission, Breaker
 from .policies.deadline import Deadline
 from .policies.rate_limit import Permit

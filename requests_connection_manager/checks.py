@@ -21,13 +21,13 @@ from .redaction import REDACTED
 Check = Callable[[str, Any], Any]
 
 
-def _impossible(name: str, value: object, expected: str) -> ConfigurationError:
+def impossible(name: str, value: object, expected: str) -> ConfigurationError:
     return ConfigurationError(
         f"{name}={value!r} is impossible: it must be {expected}.", field=name, value=value
     )
 
 
-def _hidden(name: str, expected: str, value: object = REDACTED) -> ConfigurationError:
+def hidden(name: str, expected: str, value: object = REDACTED) -> ConfigurationError:
     return ConfigurationError(
         f"{name} is impossible: it must be {expected}. (What it is, is not shown.)",
         field=name,
@@ -35,7 +35,7 @@ def _hidden(name: str, expected: str, value: object = REDACTED) -> Configuration
     )
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
     if not isinstance(value, Real) or isinstance(value, bool):
         return False
     try:
@@ -50,14 +50,14 @@ def number(lowest: float, *, above: bool = False, highest: float = math.inf) -> 
         words += f" and at most {highest:g}"
 
     def check(name: str, value: Any) -> Any:
-        if not _is_number(value) or not lowest <= value <= highest or (above and value == lowest):
-            raise _impossible(name, value, words)
-        return _plain(value)
+        if not is_number(value) or not lowest <= value <= highest or (above and value == lowest):
+            raise impossible(name, value, words)
+        return plain(value)
 
     return check
 
 
-def _plain(value: Any) -> int | float:
+def plain(value: Any) -> int | float:
     """Make an int or a float of whatever kind of number it is."""
     return value if type(value) in (int, float) else float(value)
 
@@ -65,7 +65,7 @@ def _plain(value: Any) -> int | float:
 def count(lowest: int) -> Check:
     def check(name: str, value: Any) -> int:
         if not isinstance(value, Integral) or isinstance(value, bool) or value < lowest:
-            raise _impossible(name, value, f"a whole number of at least {lowest}")
+            raise impossible(name, value, f"a whole number of at least {lowest}")
         return int(value)
 
     return check
@@ -88,7 +88,7 @@ def or_none(inner: Check, meaning: str) -> Check:
 
 def boolean(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise _impossible(name, value, "True or False")
+        raise impossible(name, value, "True or False")
     return value
 
 
@@ -108,10 +108,10 @@ def timeout(name: str, value: Any) -> Any:
         return None
     is_pair = isinstance(value, (tuple, list)) and len(value) == 2
     halves = tuple(value) if is_pair else (value,)
-    if all(half is None or (_is_number(half) and 0 < half <= LONGEST) for half in halves):
-        plain = tuple(None if half is None else _plain(half) for half in halves)
-        return plain if is_pair else plain[0]
-    raise _impossible(
+    if all(half is None or (is_number(half) and 0 < half <= LONGEST) for half in halves):
+        read = tuple(None if half is None else plain(half) for half in halves)
+        return read if is_pair else read[0]
+    raise impossible(
         name,
         value,
         "a number of seconds above 0, a (connect, read) pair of them, or None: no limit",
@@ -126,13 +126,13 @@ def max_retries(name: str, value: Any) -> int | Retry:
     try:
         return int(count(0)(name, value))
     except ConfigurationError:
-        raise _impossible(name, value, "a whole number of at least 0, or a urllib3.Retry") from None
+        raise impossible(name, value, "a whole number of at least 0, or a urllib3.Retry") from None
 
 
 def statuses(name: str, value: Any) -> frozenset[int]:
     items = _items(value)
     if items is None or not all(isinstance(item, int) and 100 <= item <= 599 for item in items):
-        raise _impossible(name, value, "a collection of HTTP statuses, 100 to 599")
+        raise impossible(name, value, "a collection of HTTP statuses, 100 to 599")
     return frozenset(int(item) for item in items)
 
 
@@ -141,7 +141,7 @@ def methods(name: str, value: Any) -> frozenset[str] | None:
         return None
     items = _items(value)
     if items is None or not all(isinstance(item, str) and item for item in items):
-        raise _impossible(name, value, "a collection of method names, or None: any method")
+        raise impossible(name, value, "a collection of method names, or None: any method")
     return frozenset(item.upper() for item in items)
 
 
@@ -154,7 +154,7 @@ def _items(value: Any) -> list[Any] | None:
 def one_of(*choices: str) -> Check:
     def check(name: str, value: Any) -> Any:
         if value not in choices:
-            raise _impossible(name, value, " or ".join(map(repr, choices)))
+            raise impossible(name, value, " or ".join(map(repr, choices)))
         return value
 
     return check
@@ -163,7 +163,7 @@ def one_of(*choices: str) -> Check:
 def verify(name: str, value: Any) -> Any:
     value = _path_as_text(value)
     if not isinstance(value, bool) and not _is_path(value):
-        raise _impossible(name, value, "True, False, or the path of a CA bundle")
+        raise impossible(name, value, "True, False, or the path of a CA bundle")
     return value
 
 
@@ -173,7 +173,7 @@ def cert(name: str, value: Any) -> Any:
     if value is None or all(map(_is_path, paths)):
         return tuple(paths) if is_pair else value and paths[0]
     # a third item is likely to be the password of the key
-    raise _hidden(
+    raise hidden(
         name, "the path of a certificate, a (certificate, key) pair of paths, or None", value
     )
 
@@ -188,7 +188,7 @@ def _is_path(value: object) -> bool:
 
 def ssl_context(name: str, value: Any) -> Any:
     if value is not None and not isinstance(value, ssl.SSLContext):
-        raise _impossible(name, value, "an ssl.SSLContext or None")
+        raise impossible(name, value, "an ssl.SSLContext or None")
     return value
 
 
@@ -200,7 +200,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 def credential(name: str, value: Any) -> Any:
     if value is not None and not (isinstance(value, str) and _VISIBLE.fullmatch(value)):
-        raise _hidden(
+        raise hidden(
             name,
             "text that a header can carry, or None. A line break at its end, from a file, perhaps: "
             "use .strip()",
@@ -220,21 +220,21 @@ _OF_THE_CONNECTION = frozenset(
 # The values of the next two are not shown, for whoever mixes them up has given the key itself.
 def bearer(name: str, value: Any) -> Any:
     if credential(name, value) is not None and value[:7].lower() == "bearer ":
-        raise _hidden(name, "the token alone: `Bearer` is put before it")
+        raise hidden(name, "the token alone: `Bearer` is put before it")
     return value
 
 
 def header_name(name: str, value: Any) -> Any:
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
-        raise _hidden(name, "the name of a header")
+        raise hidden(name, "the name of a header")
     if value.lower() in _OF_THE_CONNECTION:
-        raise _hidden(name, "the name of a header that is free to hold a key")
+        raise hidden(name, "the name of a header that is free to hold a key")
     return value
 
 
 def query_name(name: str, value: Any) -> Any:
     if value is not None and not (isinstance(value, str) and value and value.isprintable()):
-        raise _hidden(name, "the name of a query parameter, or None")
+        raise hidden(name, "the name of a query parameter, or None")
     return value
 
 
@@ -243,10 +243,10 @@ def basic_auth(name: str, value: Any) -> Any:
         return None
     is_pair = isinstance(value, (tuple, list)) and len(value) == 2
     if not is_pair or not all(isinstance(part, (str, bytes)) for part in value):
-        raise _hidden(name, "a (user, password) pair of texts, or None")
+        raise hidden(name, "a (user, password) pair of texts, or None")
     user, password = (_as_latin_1(name, part) for part in value)
     if b":" in user or any(c < 32 or c == 127 for c in user + password):  # RFC 7617 §2
-        raise _hidden(name, "a user without a colon and a password, both without control codes")
+        raise hidden(name, "a user without a colon and a password, both without control codes")
     return tuple(value)
 
 
@@ -258,12 +258,12 @@ def _as_latin_1(name: str, part: str | bytes) -> bytes:
         return part.encode("latin-1")
     except UnicodeEncodeError:
         pass  # the error would show the password
-    raise _hidden(name, "in Latin-1; what is not: give it as bytes, text.encode('utf-8')")
+    raise hidden(name, "in Latin-1; what is not: give it as bytes, text.encode('utf-8')")
 
 
 def auth(name: str, value: Any) -> Any:
     if value is not None and (not callable(value) or isinstance(value, type)):
-        raise _hidden(
+        raise hidden(
             name, "a requests.auth.AuthBase, an instance (for a user and a password: basic_auth)"
         )
     return value

@@ -12,13 +12,15 @@ from typing import Any
 
 from . import forking
 from .arguments import UNSET
+from .assembly import LIMIT_SETTINGS, Rule
 from .exceptions import ConfigurationError
 from .hooks import Hooks
-from .lookup import LIMIT_SETTINGS, EndpointTable, Rule
+from .layers import Layer, checked_layer, endpoint_layer
+from .lookup import EndpointTable
 from .patterns import Pattern
 from .policies.circuit_breaker import Circuit
 from .scopes import Counted, Kept, Key
-from .settings import Layer, Settings, checked_layer, endpoint_layer
+from .settings import Settings
 
 
 class Endpoints:

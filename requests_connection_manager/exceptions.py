@@ -6,6 +6,7 @@ ConnectionManagerError (requests.RequestException)
 ├── RateLimitExceeded                    no permit within the time allowed
 ├── CircuitBreakerOpen                   the service is known to be down
 ├── ConcurrencyLimitExceeded             no slot within the time allowed
+├── StateUnavailable                     where limits are kept is out of reach
 ├── DeadlineExceeded (requests.Timeout)  the call's total_timeout has run out
 ├── MaxRetriesExceeded                   the last allowed attempt failed, too
 └── ManagerClosed (RuntimeError)         used after close()
@@ -108,6 +109,10 @@ class CircuitBreakerOpen(_Rejection):
 
 class ConcurrencyLimitExceeded(ConnectionManagerError):
     """As many attempts as allowed were under way, and none ended in the time allowed."""
+
+
+class StateUnavailable(ConnectionManagerError):
+    """Where limits are kept (``state``) was out of reach, and ``state_fallback`` is ``raise``."""
 
 
 class DeadlineExceeded(ConnectionManagerError, requests.Timeout):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-from .lookup import Endpoint
+from .assembly import Endpoint
 from .redaction import REDACTED, public_url
 from .settings import SECRETS
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import requests
 
+from .assembly import Endpoint
 from .attempt import is_ready_again
 from .call import Call, Sent, Ticket, told
 from .exceptions import MaxRetriesExceeded
 from .failures import count_of, failure_of_status, in_short, is_failing_error, never_left
-from .lookup import Endpoint
 from .policies.retry import Stop
 from .redaction import public_url
 

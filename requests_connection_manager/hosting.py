@@ -13,10 +13,10 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from . import forking
 from .adapter import ManagedAdapter
 from .arguments import ARGUMENTS, UNSET
+from .assembly import Endpoint
 from .auth import Credential
 from .call import Call, current_call
 from .hooks import running_hooks
-from .lookup import Endpoint
 from .manager import ConnectionManager
 from .managing import PER_HOP, Answering, Managing
 from .patterns import as_text

@@ -13,8 +13,9 @@ from typing import Any
 from .arguments import UNSET
 from .endpoints import Endpoints
 from .exceptions import ConfigurationError
+from .layers import Layer
 from .session import ManagedSession
-from .settings import SCHEMES, Layer, Settings
+from .settings import SCHEMES, Settings
 
 _CREDENTIALS = (*SCHEMES, "api_key_header", "api_key_query")
 _FIELDS: dict[str, dict[str, str]] = {

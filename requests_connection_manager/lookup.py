@@ -1,4 +1,4 @@
-"""From a URL to the settings and the policies that it gets.
+"""From a URL to the endpoint that it belongs to.
 
 A table is never changed: a change of the endpoints makes a new one, and a call keeps the table
 that it started with.
@@ -8,84 +8,16 @@ The look-up is a table by origin and by path prefix; it does not grow with the n
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable
 
-import requests
-
-from .auth import Credential, credential_of
+from .assembly import Endpoint, Merged, Rule, assemble, breaker_key, merge
+from .layers import Layer
 from .ledger import Ledger
 from .patterns import Origin, Pattern, parse_origin, split_url
-from .policies.circuit_breaker import Breaker
-from .policies.rate_limit import RateLimiter
-from .policies.retry import RetryPolicy
-from .redaction import is_sensitive_field
 from .scopes import Kept, Key
-from .settings import DEFAULTS, Layer, Settings, displaced_by, refuse_two_kinds_of_trust
-from .stats import Tally
 
-LIMIT_SETTINGS = frozenset({"rate_limit_requests", "rate_limit_period", "rate_limit_scope"})
-BREAKER_SETTINGS = frozenset(
-    {
-        "circuit_breaker_failure_threshold",
-        "circuit_breaker_recovery_timeout",
-        "circuit_breaker_success_threshold",
-    }
-)
 MOST_IDLE = 4096
 """Scopes and origins kept before those that hold no state are forgotten: a crawler's bound."""
-
-
-@dataclass(frozen=True)
-class Merged:
-    """What several patterns come to together, whatever the origin."""
-
-    settings: Settings
-    sources: Mapping[str, str]
-    """Setting → the pattern that gave it; what is absent came from the manager."""
-    retry: RetryPolicy
-    arguments: Mapping[str, Any]
-    """``timeout``, ``verify`` and ``cert`` as requests takes them."""
-    longest_wait: float
-    """Seconds that a call may wait for a permit; infinite: as long as its deadline allows."""
-    credential: Credential | None
-    key_header: str | None
-    """The header of an API key, whoever brings it; None: its name tells that it is one."""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """What holds for the URLs of one origin that match the same patterns."""
-
-    name: str
-    """The most specific pattern, or the origin where none matches."""
-    merged: Merged
-    limiter: RateLimiter | None
-    breaker: Breaker | None
-    tally: Tally
-    """What is counted together: a pattern on an origin, or the origin."""
-
-    @property
-    def settings(self) -> Settings:
-        return self.merged.settings
-
-    def credential(self, session: requests.Session) -> Credential | None:
-        """Return a pattern's credential, or the manager's where the session has none itself."""
-        credential = self.merged.credential
-        if credential is None or credential.scheme in self.merged.sources:
-            return credential
-        has_its_own = session.auth is not None or credential.is_brought_by(session.headers)
-        return None if has_its_own else credential
-
-
-class Rule(NamedTuple):
-    """A pattern, the user's spelling of it, and its settings."""
-
-    pattern: Pattern
-    text: str
-    layer: Layer
 
 
 class EndpointTable:
@@ -140,83 +72,18 @@ class EndpointTable:
 
     def _compile(self, origin: Origin, rules: tuple[Rule, ...]) -> Endpoint:
         merged = self._merge(rules)
-        refuse_two_kinds_of_trust(vars(merged.settings), merged.sources)
-        breaker = self._breaker(origin, rules, merged.settings)
-        scope = _scope_at(origin, rules[-1] if rules else None)
-        return Endpoint(
-            name=rules[-1].text if rules else str(origin),
-            merged=merged,
-            limiter=self._limiter(origin, rules, merged.settings),
-            breaker=breaker,
-            tally=self._kept.tally(scope, origin, breaker, listed=not self.displaced),
-        )
+        return assemble(origin, rules, merged, self._kept, listed=not self.displaced)
 
     def _merge(self, rules: tuple[Rule, ...]) -> Merged:
-        """Merge the settings of ``rules``, the general first."""
         patterns = tuple(rule.pattern for rule in rules)
         known = self._merged.get(patterns)
-        if known is not None:
-            return known
-        layer: Layer = dict(self._defaults)
-        sources: dict[str, str] = {}
-        for rule in rules:
-            for name in (*rule.layer, *displaced_by(rule.layer)):
-                layer[name] = rule.layer.get(name, DEFAULTS[name])
-                sources[name] = rule.text
-        settings = Settings(**layer)
-        key_header = settings.api_key_header
-        wait = settings.rate_limit_max_wait
-        merged = Merged(
-            settings=settings,
-            sources=sources,
-            retry=RetryPolicy(settings),
-            arguments=_arguments_of(settings),
-            longest_wait=math.inf if wait is None else wait,
-            credential=credential_of(settings),
-            key_header=None if is_sensitive_field(key_header) else key_header,
-        )
-        return self._merged.setdefault(patterns, merged)
-
-    def _limiter(
-        self, origin: Origin, rules: tuple[Rule, ...], settings: Settings
-    ) -> RateLimiter | None:
-        calls, period = settings.rate_limit_requests, settings.rate_limit_period
-        if calls is None:
-            return None
-        owner = _owner(rules, LIMIT_SETTINGS)
-        scope = owner.text if owner else "all endpoints without a limit of their own"
-        where = None
-        if settings.rate_limit_scope == "host":
-            where, scope = origin, _scope_at(origin, owner)
-        return self._kept.limiters.get(
-            Key(owner and owner.pattern, where, (calls, period)),
-            lambda: RateLimiter(scope, calls, period),
-            listed=not self.displaced,
-        )
-
-    def _breaker(
-        self, origin: Origin, rules: tuple[Rule, ...], settings: Settings
-    ) -> Breaker | None:
-        threshold = settings.circuit_breaker_failure_threshold
-        recovery = settings.circuit_breaker_recovery_timeout
-        trials = settings.circuit_breaker_success_threshold
-        if threshold is None or recovery is None:
-            return None
-        owner = _owner(rules, BREAKER_SETTINGS)
-        scope = _scope_at(origin, owner)
-        return self._kept.breakers.get(
-            _breaker_key(origin, rules, settings),
-            lambda: Breaker(
-                scope, threshold, recovery, trials, tell=self._kept.ledger.breaker_changed
-            ),
-            listed=not self.displaced,
-        )
+        return known or self._merged.setdefault(patterns, merge(self._defaults, rules))
 
     def breaker_keys(self, origin: Origin) -> set[Key]:
         """Return the keys of the breakers that the URLs of an origin can get."""
         view = self._view_of(origin)
         return {
-            _breaker_key(origin, rules, self._merge(rules).settings)
+            breaker_key(origin, rules, self._merge(rules).settings)
             for rules in map(view.matching, view.prefixes)
         }
 
@@ -266,33 +133,3 @@ class _OriginView:
             if end < 0:
                 break
         return tuple(sorted(matching, key=lambda rule: rule.pattern.specificity))
-
-
-def _arguments_of(settings: Settings) -> dict[str, Any]:
-    connect, read = settings.timeouts
-    timeout = connect if connect == read else (connect, read)
-    if settings.ssl_context is not None:  # it has both
-        return {"timeout": timeout, "verify": True, "cert": None}
-    return {"timeout": timeout, "verify": settings.verify, "cert": settings.cert}
-
-
-def _breaker_key(origin: Origin, rules: tuple[Rule, ...], settings: Settings) -> Key:
-    owner = _owner(rules, BREAKER_SETTINGS)
-    return Key(
-        owner and owner.pattern,
-        origin,
-        (
-            settings.circuit_breaker_failure_threshold,
-            settings.circuit_breaker_recovery_timeout,
-            settings.circuit_breaker_success_threshold,
-        ),
-    )
-
-
-def _scope_at(origin: Origin, owner: Rule | None) -> str:
-    return f"{owner.text} ({origin})" if owner else str(origin)
-
-
-def _owner(rules: tuple[Rule, ...], names: frozenset[str]) -> Rule | None:
-    """Return the most specific rule that sets one of ``names``."""
-    return next((rule for rule in reversed(rules) if names & rule.layer.keys()), None)

@@ -19,12 +19,13 @@ from .endpoints import Endpoints
 from .events import AttemptMade, BreakerChanged, Event, RetryPlanned, Throttled
 from .explanation import Explanation, explain
 from .hooks import Hooks, HookType, hook_kind_of
+from .layers import manager_layer
 from .live_settings import LiveSettings
 from .patterns import as_text
 from .policies.circuit_breaker import Circuit, WorstCircuit
 from .report import Statistics, gather
 from .session_like import SessionLike
-from .settings import DEFAULTS, ManagerSettings, manager_layer
+from .settings import DEFAULTS, ManagerSettings
 
 P = ParamSpec("P")
 Listener = TypeVar("Listener", bound=Callable[..., object])

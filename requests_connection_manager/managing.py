@@ -18,6 +18,7 @@ from requests.exceptions import InvalidSchema
 
 from .adapter import ManagedAdapter
 from .arguments import ARGUMENTS, UNSET
+from .assembly import Endpoint
 from .attempt import with_its_own_time
 from .call import Call, current_call
 from .carried import (
@@ -30,7 +31,6 @@ from .carried import (
 )
 from .endpoints import Endpoints
 from .exceptions import ConnectionManagerError, ManagerClosed
-from .lookup import Endpoint
 from .patterns import as_text
 from .plain import is_plain
 from .policies.deadline import Deadline, inherited

@@ -50,7 +50,7 @@ class Statistics:
     circuit_breaker_state: str
     """Of the worst circuit."""
     circuit_breaker_failure_count: int
-    rate_limit_requests: int | None
+    rate_limit_requests: float | None
     rate_limit_period: float
     timeout: Any
     requests_made: int

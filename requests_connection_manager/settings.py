@@ -6,20 +6,20 @@ A value is checked where it comes in, so that nothing impossible is found out on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from urllib3.util.retry import Retry
 
 from . import checks as check
-from .arguments import nearest
-from .exceptions import ConfigurationError
-from .redaction import REDACTED, is_sensitive_field
+from . import limit_checks as limits
+from .limits.algorithms import ALGORITHMS
 
 if TYPE_CHECKING:
     import ssl
 
+    from requests import PreparedRequest
     from requests.auth import AuthBase
 
     from .checks import Check
@@ -97,10 +97,11 @@ class Settings:
         check.boolean,
         "After the last retry raise `MaxRetriesExceeded`; False: hand back the last response.",
     )
-    rate_limit_requests: int | None = _setting(
+    rate_limit_requests: float | None = _setting(
         100,
-        check.or_none(check.count(1), "no limit"),
-        "Attempts allowed in one period; None switches limiting off.",
+        check.or_none(limits.requests, "no limit"),
+        "Permits in one period: a whole number, or a fraction below 1 (0.5 in 1 s is 1 in 2 s); "
+        "None switches limiting off.",
     )
     rate_limit_period: float = _setting(60, check.seconds, "The period of the limit.")
     rate_limit_max_wait: float | None = _setting(
@@ -108,15 +109,64 @@ class Settings:
         check.or_none(check.pause, "as long as the deadline allows"),
         "The longest wait for a permit; 0: raise `RateLimitExceeded` instead of waiting.",
     )
-    rate_limit_scope: str = _setting(
+    rate_limit_scope: str | Callable[[PreparedRequest], object] = _setting(
         "endpoint",
-        check.one_of("endpoint", "host"),
-        "`endpoint`: one limit for all that the pattern matches; `host`: one for each origin.",
+        limits.scope,
+        "`endpoint`: one limit for all that the pattern matches; `host`: one for each origin; or a "
+        "function from the prepared request to a key: a limit for each user, or token, say.",
+    )
+    rate_limits: Iterable[tuple[float, float]] | None = _setting(
+        None,
+        check.or_none(limits.several, "`rate_limit_requests` in `rate_limit_period`"),
+        "Several limits at once, as `(requests, period)` pairs, in the place of those two; a "
+        "permit is one of each, or none is taken.",
+    )
+    rate_limit_algorithm: str = _setting(
+        "fixed_window",
+        check.one_of(*ALGORITHMS),
+        "How permits are spread over time: `fixed_window`, `sliding_window` (exact), "
+        "`token_bucket`, `leaky_bucket` or `gcra`.",
+    )
+    rate_limit_burst: int | None = _setting(
+        None,
+        check.or_none(check.count(1), "as many as one period allows"),
+        "Permits that may go at once after a pause, with `token_bucket` and `gcra`.",
+    )
+    rate_limit_cost: int | Callable[[PreparedRequest], int] = _setting(
+        1,
+        limits.cost,
+        "Permits that an attempt takes: a whole number, or a function of the prepared request. "
+        "0: none.",
+    )
+    respect_server_limits: bool = _setting(
+        True,
+        check.boolean,
+        "Pause as long as an answer says: `Retry-After` on 429 and 503, `RateLimit`, "
+        "`X-RateLimit-*`. Longer than `retry_after_max`: `RateLimitExceeded`, with the hint.",
+    )
+    state: Any = _setting(
+        "memory",
+        limits.state,
+        "Where limits are kept: `memory` (this manager), `sqlite:///path/limits.db` (all processes "
+        "of a machine), `redis://host:port/db` or a `redis.Redis` (all machines; breakers, too).",
+        secret=True,
+    )
+    state_prefix: str = _setting(
+        "rcm", limits.prefix, "What all keys in a shared `state` begin with: one for each fleet."
+    )
+    state_timeout: float = _setting(
+        0.25, check.seconds, "The longest wait for an answer of a shared `state`."
+    )
+    state_fallback: str = _setting(
+        "local",
+        check.one_of("local", "raise"),
+        "Where a shared `state` is out of reach: the same numbers in this process until it is "
+        "back, or `StateUnavailable`.",
     )
     circuit_breaker_failure_threshold: int | None = _setting(
         5,
         check.or_none(check.count(1), "no circuit breaker"),
-        "Failures in a row that open the circuit; None switches it off.",
+        "Failures in a row that open the circuit; None: only the rate does, or nothing.",
     )
     circuit_breaker_recovery_timeout: float | None = _setting(
         60,
@@ -125,6 +175,57 @@ class Settings:
     )
     circuit_breaker_success_threshold: int = _setting(
         1, check.count(1), "Trials in a row that must succeed before the circuit closes."
+    )
+    circuit_breaker_recovery_max: float = _setting(
+        600,
+        check.pause,
+        "Trips that follow each other double the time to the trial, up to this; the first does "
+        "not.",
+    )
+    circuit_breaker_recovery_jitter: float = _setting(
+        0.1,
+        check.number(0, highest=1),
+        "The fraction of a time so doubled that is random; it only ever shortens.",
+    )
+    circuit_breaker_failure_rate: float | None = _setting(
+        None,
+        check.or_none(check.number(0, above=True, highest=1), "only failures in a row count"),
+        "The fraction of failures, above 0 to 1, within `circuit_breaker_window` that opens the "
+        "circuit, too.",
+    )
+    circuit_breaker_window: float = _setting(
+        30, check.seconds, "The time over which the rate is taken."
+    )
+    circuit_breaker_minimum_calls: int = _setting(
+        20, check.count(1), "Outcomes in the window before the rate says anything."
+    )
+    circuit_breaker_slow_call: float | None = _setting(
+        None,
+        check.or_none(check.seconds, "no answer is too slow"),
+        "An answer that took longer counts as a failure; the caller gets it all the same.",
+    )
+    max_concurrency: int | None = _setting(
+        None,
+        check.or_none(check.count(1), "no bound"),
+        "Attempts under way at once, for the pattern that sets it, otherwise for each origin; one "
+        "ends when its body is read, or a streamed answer closed.",
+    )
+    max_concurrency_wait: float = _setting(
+        30,
+        check.pause,
+        "The longest wait for a place among them, then `ConcurrencyLimitExceeded`.",
+    )
+    retry_budget: bool | float | tuple[float, float] | None = _setting(
+        None,
+        limits.retry_budget,
+        "Retries allowed to an origin beside its calls, as a `(ratio, floor per second)` pair, or "
+        "a ratio; True: `(0.2, 1)`; None or False: no bound.",
+    )
+    adaptive_throttling: bool | float | None = _setting(
+        None,
+        limits.adaptive_throttling,
+        "Reject calls here with the probability by which the origin refuses them, `max(0, (calls - "
+        "K * accepted) / (calls + 1))` of the last 2 minutes; K at least 1, or True: 2.",
     )
     verify: bool | str = _setting(
         True,
@@ -219,122 +320,5 @@ SCHEMES = ("auth", "oauth2_token", "bearer_token", "basic_auth", "api_key")
 """The settings that are credentials. A request gets one: of one layer's several, the first here."""
 SECRETS = frozenset(each.name for each in fields(Settings) if each.metadata["secret"])
 
-_PER_URL = {each.name: each.metadata["check"] for each in fields(Settings)}
-_PER_MANAGER = {each.name: each.metadata["check"] for each in fields(ManagerSettings)}
-
 DEFAULTS = {each.name: each.default for each in fields(Settings)}
 """Of the settings that hold for one URL."""
-
-Layer = dict[str, Any]
-"""Some settings by name, checked: what one pattern, or the constructor, has said."""
-
-
-def manager_layer(keywords: Mapping[str, Any]) -> Layer:
-    """Check the constructor's keywords."""
-    return _with_retry_spelt_out(_checked(keywords, _PER_MANAGER, "a keyword of ConnectionManager"))
-
-
-def checked_layer(layer: Layer) -> Layer:
-    """Check settings of URLs, as `manager_layer` does."""
-    return _with_retry_spelt_out(_checked(layer, _PER_URL, "a setting"))
-
-
-def endpoint_layer(pattern: str, config: object) -> Layer:
-    """Check the dictionary that belongs to ``pattern``."""
-    where = f"endpoint_configs[{pattern!r}]"
-    if not isinstance(config, Mapping):
-        raise ConfigurationError(
-            f"{where} is impossible as {type(config).__name__}: it must be a dictionary of "
-            "settings, such as {'timeout': 5}.",
-            field=where,
-            value=type(config),  # not what it is, which may hold credentials
-        )
-    try:
-        layer = _checked(config, _PER_URL, "a setting of an endpoint")
-    except ConfigurationError as error:
-        raise ConfigurationError(
-            f"{where}: {error}", field=error.field, value=error.value
-        ) from None
-    return _with_retry_spelt_out(layer)
-
-
-def displaced_by(layer: Layer) -> tuple[str, ...]:
-    """Return the settings of less specific layers that a layer does away with, unnamed.
-
-    An ``ssl_context`` has its own trust and certificate. Another trust cannot be loaded into it, or
-    everybody who uses it would have it; a certificate neither, but that alone does not say whom to
-    trust instead. And a request gets one credential: who has its own does not get that of the less
-    specific, too.
-    """
-    gone: list[str] = []
-    if layer.get("ssl_context") is not None:
-        gone += ["verify", "cert"]
-    elif layer.get("verify", True) is not True:
-        gone += ["ssl_context"]
-    if any(layer.get(name) is not None for name in SCHEMES):
-        gone += SCHEMES
-    if "api_key_header" in layer:
-        gone += ["api_key_query"]
-    return tuple(name for name in gone if name not in layer)
-
-
-def _checked(given: Mapping[str, Any], checks: Mapping[str, Check], what: str) -> Layer:
-    for name, value in given.items():
-        if name not in checks:
-            raise _unknown(name, value, checks, what)
-    layer = {name: checks[name](name, value) for name, value in given.items()}
-    refuse_two_kinds_of_trust(layer)
-    return layer
-
-
-def refuse_two_kinds_of_trust(
-    layer: Mapping[str, Any], sources: Mapping[str, str] | None = None
-) -> None:
-    """Raise `ConfigurationError` for another trust, or a certificate, beside an ``ssl_context``."""
-    if layer.get("ssl_context") is None:
-        return
-    for name in ("verify", "cert"):
-        if layer.get(name) not in (None, True):
-            pattern = (sources or {}).get(name)
-            where = f"endpoint_configs[{pattern!r}]: " if pattern is not None else ""
-            raise ConfigurationError(
-                f"{where}{name} is impossible beside ssl_context: give the context its own trust "
-                "and certificate (load_verify_locations, load_cert_chain, verify_mode).",
-                field=name,
-                value=layer[name],
-            )
-
-
-def _unknown(name: object, value: object, known: Iterable[str], what: str) -> ConfigurationError:
-    near = nearest(str(name), known)
-    if name in _PER_MANAGER:
-        hint = "it holds for the whole manager: pass it to ConnectionManager(...)"
-    else:
-        hint = f"did you mean {near!r}?" if near else f"choose from {', '.join(sorted(known))}"
-    if near is None or near in SECRETS or is_sensitive_field(name):
-        value = REDACTED  # what it was meant to be, nobody knows
-    return ConfigurationError(f"{name!r} is not {what}; {hint}", field=str(name), value=value)
-
-
-def _with_retry_spelt_out(layer: Layer) -> Layer:
-    """Let a ``urllib3.Retry`` speak for the settings that it carries and its layer leaves out.
-
-    So a pattern's ``backoff_factor`` still has its effect on a manager whose ``max_retries`` is a
-    Retry, and a pattern's Retry is not changed by the manager's numbers.
-    """
-    retry = layer.get("max_retries")
-    if not isinstance(retry, Retry):
-        return layer
-    said: Layer = {
-        "backoff_factor": retry.backoff_factor,
-        "backoff_max": retry.backoff_max,
-        "backoff_jitter": 0.0,  # a Retry has its own jitter, in seconds
-        "retry_statuses": frozenset(retry.status_forcelist),
-        "retry_methods": check.methods("allowed_methods", retry.allowed_methods or None),
-        "respect_retry_after": bool(retry.respect_retry_after_header),
-        "raise_on_status": bool(retry.raise_on_status),
-    }
-    longest = getattr(retry, "retry_after_max", None)  # urllib3 has it since 2.6
-    if longest != getattr(Retry, "DEFAULT_RETRY_AFTER_MAX", None):
-        said["retry_after_max"] = longest
-    return said | layer

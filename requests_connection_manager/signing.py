@@ -11,12 +11,12 @@ from functools import partial
 
 import requests
 
+from .assembly import Endpoint
 from .auth import Credential
 from .call import Call, current_call
 from .carried import Carried, carry, note_what_auth_added
 from .endpoints import Endpoints
 from .environment import EnvironmentMemory
-from .lookup import Endpoint
 from .patterns import as_text
 from .preparation import Preparation
 from .ring import without_credentials

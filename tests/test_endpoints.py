@@ -9,9 +9,9 @@ import pytest
 from urllib3.util.retry import Retry
 
 from requests_connection_manager import ConfigurationError, lookup
+from requests_connection_manager.assembly import Endpoint
 from requests_connection_manager.endpoints import Endpoints
-from requests_connection_manager.lookup import Endpoint
-from requests_connection_manager.settings import manager_layer
+from requests_connection_manager.layers import manager_layer
 from tests.conftest import in_threads
 
 

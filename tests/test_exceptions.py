@@ -23,6 +23,7 @@ from requests_connection_manager import (
     ManagerClosed,
     MaxRetriesExceeded,
     RateLimitExceeded,
+    StateUnavailable,
 )
 from requests_connection_manager.redaction import public_url
 from tests.conftest import MakeManager
@@ -36,6 +37,7 @@ FAMILY = {
     ConcurrencyLimitExceeded: requests.RequestException,
     DeadlineExceeded: requests.Timeout,
     MaxRetriesExceeded: requests.RequestException,
+    StateUnavailable: requests.RequestException,
     ManagerClosed: RuntimeError,
 }
 SECRET = "s3cr3t"

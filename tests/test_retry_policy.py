@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from urllib3.util.retry import Retry
 
+from requests_connection_manager.layers import manager_layer
 from requests_connection_manager.policies.retry import Again, RetryPolicy, Stop
-from requests_connection_manager.settings import Settings, manager_layer
+from requests_connection_manager.settings import Settings
 
 
 def policy(chance: float = 0.0, **settings: object) -> RetryPolicy:

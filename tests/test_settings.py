@@ -11,7 +11,8 @@ import pytest
 from urllib3.util.retry import Retry
 
 from requests_connection_manager import ConfigurationError, ConnectionManager
-from requests_connection_manager.settings import ManagerSettings, Settings, endpoint_layer
+from requests_connection_manager.layers import endpoint_layer
+from requests_connection_manager.settings import ManagerSettings, Settings
 
 
 class Halves(float):
@@ -39,9 +40,28 @@ DOCUMENTED_DEFAULTS = {
     "rate_limit_period": 60,
     "rate_limit_max_wait": None,
     "rate_limit_scope": "endpoint",
+    "rate_limits": None,
+    "rate_limit_algorithm": "fixed_window",
+    "rate_limit_burst": None,
+    "rate_limit_cost": 1,
+    "respect_server_limits": True,
+    "state": "memory",
+    "state_prefix": "rcm",
+    "state_timeout": 0.25,
+    "state_fallback": "local",
     "circuit_breaker_failure_threshold": 5,
     "circuit_breaker_recovery_timeout": 60,
     "circuit_breaker_success_threshold": 1,
+    "circuit_breaker_recovery_max": 600,
+    "circuit_breaker_recovery_jitter": 0.1,
+    "circuit_breaker_failure_rate": None,
+    "circuit_breaker_window": 30,
+    "circuit_breaker_minimum_calls": 20,
+    "circuit_breaker_slow_call": None,
+    "max_concurrency": None,
+    "max_concurrency_wait": 30,
+    "retry_budget": None,
+    "adaptive_throttling": None,
     "verify": True,
     "cert": None,
     "ssl_context": None,

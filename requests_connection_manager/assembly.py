@@ -1,0 +1,188 @@
+"""From the settings of a URL to its policies: one for each scope, whoever asks first.
+
+What several patterns say is merged key by key, the most specific last; a policy belongs to the
+most specific pattern that sets one of its numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import requests
+
+from .auth import Credential, credential_of
+from .layers import Layer, displaced_by, refuse_two_kinds_of_trust
+from .limits.algorithms import in_whole
+from .patterns import Origin, Pattern
+from .policies.circuit_breaker import Breaker
+from .policies.rate_limit import RateLimiter
+from .policies.retry import RetryPolicy
+from .redaction import is_sensitive_field
+from .scopes import Kept, Key
+from .settings import DEFAULTS, Settings
+from .stats import Tally
+
+LIMIT_SETTINGS = frozenset({"rate_limit_requests", "rate_limit_period", "rate_limit_scope"})
+BREAKER_SETTINGS = frozenset(
+    {
+        "circuit_breaker_failure_threshold",
+        "circuit_breaker_recovery_timeout",
+        "circuit_breaker_success_threshold",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What several patterns come to together, whatever the origin."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+    """Setting → the pattern that gave it; what is absent came from the manager."""
+    retry: RetryPolicy
+    arguments: Mapping[str, Any]
+    """``timeout``, ``verify`` and ``cert`` as requests takes them."""
+    longest_wait: float
+    """Seconds that a call may wait for a permit; infinite: as long as its deadline allows."""
+    credential: Credential | None
+    key_header: str | None
+    """The header of an API key, whoever brings it; None: its name tells that it is one."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What holds for the URLs of one origin that match the same patterns."""
+
+    name: str
+    """The most specific pattern, or the origin where none matches."""
+    merged: Merged
+    limiter: RateLimiter | None
+    breaker: Breaker | None
+    tally: Tally
+    """What is counted together: a pattern on an origin, or the origin."""
+
+    @property
+    def settings(self) -> Settings:
+        return self.merged.settings
+
+    def credential(self, session: requests.Session) -> Credential | None:
+        """Return a pattern's credential, or the manager's where the session has none itself."""
+        credential = self.merged.credential
+        if credential is None or credential.scheme in self.merged.sources:
+            return credential
+        has_its_own = session.auth is not None or credential.is_brought_by(session.headers)
+        return None if has_its_own else credential
+
+
+class Rule(NamedTuple):
+    """A pattern, the user's spelling of it, and its settings."""
+
+    pattern: Pattern
+    text: str
+    layer: Layer
+
+
+def merge(defaults: Layer, rules: tuple[Rule, ...]) -> Merged:
+    """Merge the settings of ``rules``, the general first."""
+    layer: Layer = dict(defaults)
+    sources: dict[str, str] = {}
+    for rule in rules:
+        for name in (*rule.layer, *displaced_by(rule.layer)):
+            layer[name] = rule.layer.get(name, DEFAULTS[name])
+            sources[name] = rule.text
+    settings = Settings(**layer)
+    key_header = settings.api_key_header
+    wait = settings.rate_limit_max_wait
+    return Merged(
+        settings=settings,
+        sources=sources,
+        retry=RetryPolicy(settings),
+        arguments=_arguments_of(settings),
+        longest_wait=math.inf if wait is None else wait,
+        credential=credential_of(settings),
+        key_header=None if is_sensitive_field(key_header) else key_header,
+    )
+
+
+def assemble(
+    origin: Origin, rules: tuple[Rule, ...], merged: Merged, kept: Kept, listed: bool
+) -> Endpoint:
+    """Make what the URLs of an origin get that match ``rules``, the general first."""
+    refuse_two_kinds_of_trust(vars(merged.settings), merged.sources)
+    breaker = _breaker(origin, rules, merged.settings, kept, listed)
+    scope = _scope_at(origin, rules[-1] if rules else None)
+    return Endpoint(
+        name=rules[-1].text if rules else str(origin),
+        merged=merged,
+        limiter=_limiter(origin, rules, merged.settings, kept, listed),
+        breaker=breaker,
+        tally=kept.tally(scope, origin, breaker, listed),
+    )
+
+
+def _limiter(
+    origin: Origin, rules: tuple[Rule, ...], settings: Settings, kept: Kept, listed: bool
+) -> RateLimiter | None:
+    if settings.rate_limit_requests is None:
+        return None
+    calls, period = in_whole(settings.rate_limit_requests, settings.rate_limit_period)
+    owner = _owner(rules, LIMIT_SETTINGS)
+    scope = owner.text if owner else "all endpoints without a limit of their own"
+    where = None
+    if settings.rate_limit_scope == "host":
+        where, scope = origin, _scope_at(origin, owner)
+    return kept.limiters.get(
+        Key(owner and owner.pattern, where, (calls, period)),
+        lambda: RateLimiter(scope, calls, period),
+        listed,
+    )
+
+
+def _breaker(
+    origin: Origin, rules: tuple[Rule, ...], settings: Settings, kept: Kept, listed: bool
+) -> Breaker | None:
+    threshold = settings.circuit_breaker_failure_threshold
+    recovery = settings.circuit_breaker_recovery_timeout
+    trials = settings.circuit_breaker_success_threshold
+    if threshold is None or recovery is None:
+        return None
+    scope = _scope_at(origin, _owner(rules, BREAKER_SETTINGS))
+    return kept.breakers.get(
+        breaker_key(origin, rules, settings),
+        lambda: Breaker(scope, threshold, recovery, trials, tell=kept.ledger.breaker_changed),
+        listed,
+    )
+
+
+def breaker_key(origin: Origin, rules: tuple[Rule, ...], settings: Settings) -> Key:
+    """Return whose breaker the URLs of an origin get that match ``rules``."""
+    owner = _owner(rules, BREAKER_SETTINGS)
+    return Key(
+        owner and owner.pattern,
+        origin,
+        (
+            settings.circuit_breaker_failure_threshold,
+            settings.circuit_breaker_recovery_timeout,
+            settings.circuit_breaker_success_threshold,
+        ),
+    )
+
+
+def _scope_at(origin: Origin, owner: Rule | None) -> str:
+    return f"{owner.text} ({origin})" if owner else str(origin)
+
+
+def _owner(rules: tuple[Rule, ...], names: frozenset[str]) -> Rule | None:
+    """Return the most specific rule that sets one of ``names``."""
+    return next((rule for rule in reversed(rules) if names & rule.layer.keys()), None)
+
+
+def _arguments_of(settings: Settings) -> dict[str, Any]:
+    connect, read = settings.timeouts
+    timeout = connect if connect == read else (connect, read)
+    if settings.ssl_context is not None:  # it has both
+        return {"timeout": timeout, "verify": True, "cert": None}
+    return {"timeout": timeout, "verify": settings.verify, "cert": settings.cert}

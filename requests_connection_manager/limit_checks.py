@@ -1,0 +1,123 @@
+"""What the settings of limits and of their state may be: checks, as in ``checks.py``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from .checks import LONGEST, count, hidden, impossible, is_number, plain
+from .exceptions import ConfigurationError
+
+_BUDGET = (0.2, 1.0)
+_K = 2.0
+_MOST = 10**6
+"""Permits of one limit: a sliding window remembers each."""
+
+
+def requests(name: str, value: Any) -> int | float:
+    """A whole number, or a fraction below 1."""
+    if not isinstance(value, bool) and is_number(value) and 0 < value <= _MOST:
+        number = plain(value)
+        if number < 1 or number == int(number):
+            return number if number < 1 else int(number)
+    raise impossible(
+        name,
+        value,
+        f"a whole number from 1 to {_MOST:,}, or a fraction below 1; 2.5 in 1 s is 5 in 2 s",
+    )
+
+
+def several(name: str, value: Any) -> tuple[tuple[float, float], ...]:
+    words = "(requests, period) pairs, such as [(10, 1), (1000, 3600)]"
+    if not isinstance(value, Iterable) or isinstance(value, (str, bytes, dict)):
+        raise impossible(name, value, words)
+    pairs = list(value)
+    if not pairs or len(pairs) > 8:
+        raise impossible(name, value, f"one to eight {words}")
+    return tuple(_pair(name, value, pair, words) for pair in pairs)
+
+
+def _pair(name: str, value: Any, pair: Any, words: str) -> tuple[float, float]:
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise impossible(name, value, words)
+    try:
+        permits = requests(name, pair[0])
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{name}: in {pair!r}, {error}", field=name, value=value) from None
+    if not is_number(pair[1]) or not 0 < pair[1] <= LONGEST:
+        raise impossible(name, value, f"{words}; a period is a number of seconds above 0")
+    return permits, plain(pair[1])
+
+
+def scope(name: str, value: Any) -> Any:
+    if (callable(value) and not isinstance(value, type)) or value in ("endpoint", "host"):
+        return value
+    raise impossible(
+        name, value, "'endpoint', 'host', or a function from the prepared request to a key"
+    )
+
+
+def cost(name: str, value: Any) -> Any:
+    if callable(value) and not isinstance(value, type):
+        return value
+    try:
+        return count(0)(name, value)
+    except ConfigurationError:
+        raise impossible(
+            name,
+            value,
+            "a whole number of at least 0, or a function from the prepared request to one",
+        ) from None
+
+
+_SHARED = ("redis", "rediss", "unix")
+
+
+def state(name: str, value: Any) -> Any:
+    """Not shown where it is wrong: a URL can hold a password."""
+    if isinstance(value, str):
+        scheme = value.partition(":")[0].lower()
+        path = value.partition("://")[2]
+        if value == "memory" or (scheme == "sqlite" and path.startswith("/") and len(path) > 1):
+            return value
+        if scheme in _SHARED and (urlsplit(value).netloc or urlsplit(value).path):
+            return value
+    elif callable(getattr(value, "eval", None)) and callable(getattr(value, "evalsha", None)):
+        return value  # a redis.Redis, or what stands in for one
+    raise hidden(
+        name,
+        "'memory', 'sqlite:///path/limits.db' (an absolute path), 'redis://host:port/db', or a "
+        "redis.Redis",
+    )
+
+
+def prefix(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[\w.:-]{1,64}", value):
+        raise impossible(name, value, "1 to 64 letters, digits, or any of . : _ -")
+    return value
+
+
+def retry_budget(name: str, value: Any) -> tuple[float, float] | None:
+    """A (ratio, floor per second) pair; a ratio alone has the usual floor."""
+    if value is None or isinstance(value, bool):
+        return _BUDGET if value else None
+    pair = value if isinstance(value, (tuple, list)) else (value, _BUDGET[1])
+    if len(pair) == 2 and all(is_number(each) and each >= 0 for each in pair):
+        return float(pair[0]), float(pair[1])
+    raise impossible(
+        name,
+        value,
+        "a ratio of at least 0, a (ratio, floor per second) pair, True: (0.2, 1), or None: no "
+        "bound",
+    )
+
+
+def adaptive_throttling(name: str, value: Any) -> float | None:
+    """The K of the formula."""
+    if value is None or isinstance(value, bool):
+        return _K if value else None
+    if is_number(value) and value >= 1:
+        return float(value)
+    raise impossible(name, value, "True (K = 2), a number K of at least 1, or False")

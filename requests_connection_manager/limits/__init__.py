@@ -1,0 +1,1 @@
+"""Rate limits: the algorithms, which are pure, and where their state lives."""
