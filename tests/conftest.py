@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from requests_connection_manager import ConnectionManager
+from tests.redis_server import RedisServer
 from tests.server import ScriptedServer, private_ca
 
 MakeManager = Callable[..., ConnectionManager]
@@ -35,6 +36,22 @@ def server() -> Iterator[ScriptedServer]:
 def other_server() -> Iterator[ScriptedServer]:
     with ScriptedServer() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[RedisServer]:
+    with RedisServer() as running:
+        yield running
+
+
+@pytest.fixture
+def redis_server(shared_redis: RedisServer) -> RedisServer:
+    """The running Redis, with nothing in it."""
+    with shared_redis.client() as client:
+        client.flushall()
+        client.script_flush()
+        client.config_resetstat()
+    return shared_redis
 
 
 @pytest.fixture(scope="session")
