@@ -13,6 +13,7 @@ from .attempt import is_ready_again
 from .call import Call, Sent, Ticket, told
 from .exceptions import MaxRetriesExceeded
 from .failures import count_of, failure_of_status, in_short, is_failing_error, never_left
+from .policies.permits import Permit
 from .policies.retry import Stop
 from .redaction import public_url
 
@@ -45,14 +46,16 @@ class Hop:
     def method(self) -> str:
         return self.request.method or ""
 
-    def learn(self, answer: Answer) -> None:
-        """Note what an attempt says of the service."""
+    def learn(self, answer: Answer, permit: Permit | None) -> None:
+        """Note what an attempt says of the service, and of when it wants no more."""
         if isinstance(answer, Exception):
             self.answered = False
             self.failure = answer if is_failing_error(answer) else None
         else:
             self.failure = failure_of_status(answer.status_code)
             self.answered = self.failure is None
+            if self.endpoint.permits is not None:
+                self.endpoint.permits.heed(answer, permit)
 
     def forget(self) -> None:
         """Draw no conclusion on the service."""

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from .checks import LONGEST, count, hidden, impossible, is_number, plain
 from .exceptions import ConfigurationError
+from .limits.algorithms import BURSTS
 
 _BUDGET = (0.2, 1.0)
 _K = 2.0
@@ -70,6 +71,17 @@ def cost(name: str, value: Any) -> Any:
             value,
             "a whole number of at least 0, or a function from the prepared request to one",
         ) from None
+
+
+def refuse_burst_without_meaning(algorithm: str, burst: int | None) -> None:
+    """Raise `ConfigurationError` for a burst of an algorithm that has none."""
+    if burst is not None and algorithm not in BURSTS:
+        raise ConfigurationError(
+            f"rate_limit_burst={burst} has no meaning with rate_limit_algorithm={algorithm!r}: "
+            f"choose {' or '.join(map(repr, BURSTS))}, or leave it out.",
+            field="rate_limit_burst",
+            value=burst,
+        )
 
 
 _SHARED = ("redis", "rediss", "unix")

@@ -34,6 +34,12 @@ class Limit(NamedTuple):
         return self.burst if self.algorithm in BURSTS else self.requests
 
 
+def in_words(limit: Limit) -> str:
+    """Say what a limit allows."""
+    burst = f", burst {limit.burst}" if limit.algorithm in BURSTS else ""
+    return f"{limit.requests} per {limit.period:g} s ({limit.algorithm}{burst})"
+
+
 def in_whole(requests: float, period: float) -> tuple[int, float]:
     """Say a limit in whole permits: 0.5 in 1 s is 1 in 2 s."""
     return (1, period / requests) if requests < 1 else (int(requests), period)

@@ -58,11 +58,11 @@ class Store(Protocol):
         """
         ...
 
-    def pause(self, scope: str, seconds: float) -> None:
-        """Let nothing go for so many seconds; one that lasts longer stands."""
+    def pause(self, scope: str, whose: str, seconds: float) -> None:
+        """Let nothing of ``whose`` go for so many seconds; one that lasts longer stands."""
         ...
 
-    def paused(self, scope: str) -> float:
+    def paused(self, scope: str, whose: str) -> float:
         """Return the seconds that a pause still lasts."""
         ...
 
