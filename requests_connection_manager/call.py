@@ -279,6 +279,8 @@ class Call:
         ticket.endpoint.tally.attempt(False, None)
         # of a mock, it may be anything
         failure = failure_of_status(getattr(first, "status_code", None))
+        if ticket.endpoint.permits is not None and isinstance(first, requests.Response):
+            ticket.endpoint.permits.heed(first, ticket.permit)
         ticket.settle(failure is None, failure)
 
     def settle_by_error(self, error: Exception) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+import requests_mock
 
 from requests_connection_manager import DeadlineExceeded, MaxRetriesExceeded, RateLimitExceeded
 from tests.conftest import MakeManager
@@ -130,3 +131,13 @@ def test_what_is_malformed_or_says_nothing_is_ignored(
     manager = make_manager(max_retries=0, rate_limit_max_wait=0)
     assert manager.get(server.url).status_code == 429
     assert manager.get(server.url).status_code == 200
+
+
+def test_a_response_of_a_mock_is_heeded_too(make_manager: MakeManager) -> None:
+    manager = make_manager(rate_limit_max_wait=0)
+    with requests_mock.Mocker(session=manager.session) as mock:
+        mock.get("http://a.test/", status_code=429, headers={"Retry-After": "40"})
+        assert manager.get("http://a.test/").status_code == 429
+        with pytest.raises(RateLimitExceeded):
+            manager.get("http://a.test/")
+        assert mock.call_count == 1
