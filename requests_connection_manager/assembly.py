@@ -19,6 +19,7 @@ from .limits.algorithms import Limit, in_whole
 from .patterns import Origin, Pattern
 from .policies.booked_limit import BookedLimiter
 from .policies.circuit_breaker import Breaker
+from .policies.concurrency import ConcurrencyLimiter
 from .policies.permits import Permits
 from .policies.rate_limit import RateLimiter
 from .policies.retry import RetryPolicy
@@ -73,6 +74,7 @@ class Endpoint:
     breaker: Breaker | None
     tally: Tally
     """What is counted together: a pattern on an origin, or the origin."""
+    concurrency: ConcurrencyLimiter | None = None
 
     @property
     def settings(self) -> Settings:
@@ -133,6 +135,7 @@ def assemble(
         permits=_permits(merged.settings, limiter, pause),
         breaker=breaker,
         tally=kept.tally(scope, origin, breaker, listed),
+        concurrency=_concurrency(origin, rules, merged.settings, kept, listed),
     )
 
 
@@ -241,6 +244,18 @@ def breaker_key(origin: Origin, rules: tuple[Rule, ...], settings: Settings) -> 
             settings.circuit_breaker_success_threshold,
         ),
     )
+
+
+def _concurrency(
+    origin: Origin, rules: tuple[Rule, ...], settings: Settings, kept: Kept, listed: bool
+) -> ConcurrencyLimiter | None:
+    most = settings.max_concurrency
+    if most is None:
+        return None
+    owner = _owner(rules, frozenset({"max_concurrency"}))
+    key = Key(owner.pattern, None, (most,)) if owner else Key(None, origin, (most,))
+    scope = owner.text if owner else str(origin)
+    return kept.concurrency.get(key, lambda: ConcurrencyLimiter(scope, most), listed)
 
 
 def _scope_at(origin: Origin, owner: Rule | None) -> str:

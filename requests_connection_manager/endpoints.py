@@ -141,6 +141,8 @@ class Endpoints:
         del self._configs[old.text]
         if any(old.layer.get(name, UNSET) != layer.get(name, UNSET) for name in LIMIT_SETTINGS):
             self._kept.limiters.drop(lambda key: key.owner == old.pattern)
+        if old.layer.get("max_concurrency") != layer.get("max_concurrency"):
+            self._kept.concurrency.drop(lambda key: key.owner == old.pattern)
 
     def _drop_unreachable(self, changed: Pattern) -> None:
         """Drop the breakers that no URL gets any more; they would still be listed."""
@@ -159,8 +161,7 @@ class Endpoints:
         with self._lock:
             if self.table is not crowded:
                 return  # somebody else has
-            self._kept.limiters.drop_idle()
-            self._kept.breakers.drop_idle()
+            self._kept.drop_idle()
             self._replace_table(self.table.rules)
 
 

@@ -64,6 +64,7 @@ def explain(url: str, endpoint: Endpoint) -> Explanation:
         "circuit breaker": breaker is not None,
         "retry": endpoint.merged.retry.enabled,
         "rate limit": limiter is not None,
+        "concurrency": endpoint.concurrency is not None,
         "send": True,
     }
     return Explanation(
