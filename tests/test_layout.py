@@ -19,7 +19,7 @@ FLOORS = [  # from the cellar up; a module may import what is below it
     {"checks", "contexts", "cookies", "events", "failures", "stats"},
     {"limits.algorithms", "limit_checks"},
     {"limits.store", "log", "patterns", "settings"},
-    {"carried", "environment", "hooks", "layers"},
+    {"carried", "environment", "hooks", "layers", "limits.absence"},
     {"preparation"},
     {"auth", "ledger"},
     {"policies.deadline", "policies.retry", "policies.rate_limit", "policies.circuit_breaker"},
