@@ -20,7 +20,7 @@ FLOORS = [  # from the cellar up; a module may import what is below it
     {"limits.algorithms", "limit_checks"},
     {"limits.store"},
     {"limits.memory", "log", "patterns", "settings"},
-    {"carried", "environment", "hooks", "layers"},
+    {"carried", "environment", "hooks", "layers", "limits.absence"},
     {"preparation"},
     {"auth", "ledger"},
     {"policies.deadline", "policies.retry", "policies.rate_limit", "policies.circuit_breaker"},
