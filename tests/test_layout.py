@@ -21,7 +21,7 @@ FLOORS = [  # from the cellar up; a module may import what is below it
     {"limits.store"},
     {"limits.memory", "log", "patterns", "settings"},
     {"carried", "environment", "hooks", "layers", "limits.absence"},
-    {"preparation"},
+    {"limits.fallback", "preparation"},
     {"auth", "ledger"},
     {"policies.deadline", "policies.retry", "policies.rate_limit", "policies.circuit_breaker"},
     {"transport", "scopes", "token_endpoint", "work_group"},
