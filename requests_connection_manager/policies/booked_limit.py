@@ -76,7 +76,7 @@ class BookedLimiter:
 
     def give_back(self, permit: Permit) -> None:
         """Take back permits for an attempt that was never made."""
-        self._store.give_back(*permit.taken)
+        self._undo(*permit.taken)
 
     def _wait(
         self,
@@ -107,13 +107,16 @@ class BookedLimiter:
             if booked.wait > 0:
                 self._sleep(booked.wait, check)
                 if wanted.pause and self._store.paused(wanted.scope, wanted.pause) > 0:
-                    self._store.give_back(wanted, booked)
+                    self._undo(wanted, booked)
                     return False
         except BaseException:
-            with suppress(StateUnavailable):  # why the wait ended is to be told
-                self._store.give_back(wanted, booked)
+            self._undo(wanted, booked)
             raise
         return True
+
+    def _undo(self, wanted: Wanted, booked: Booked) -> None:
+        with suppress(StateUnavailable):  # why they are given back is what is to be told
+            self._store.give_back(wanted, booked)
 
     def _refusal(self, wait: float, longest: float, endpoint: str) -> Exception:
         why = f"rate limit of {self.scope} ({self.numbers}): the next permit comes"

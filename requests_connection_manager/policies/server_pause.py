@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ..exceptions import StateUnavailable
 from ..limits.store import Store
 from .server_limits import stated_pause
 from .waiting import refusal
@@ -34,7 +36,8 @@ class ServerPause:
         """Note what an answer says."""
         pause = stated_pause(response.status_code, response.headers, time.time())
         if pause > 0:
-            self._store.pause(self._scope + key, self.origin, min(pause, LONGEST_PAUSE))
+            with suppress(StateUnavailable):  # the answer is there, and is not to be lost for it
+                self._store.pause(self._scope + key, self.origin, min(pause, LONGEST_PAUSE))
 
     def left(self, key: str) -> float:
         """Return the seconds that are to be waited here, which a limiter may do instead."""
