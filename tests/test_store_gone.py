@@ -36,6 +36,8 @@ LIMIT = Limit("sliding_window", REQUESTS, PERIOD, REQUESTS)
 WANTED = Wanted("scope", (LIMIT,), 1, 0.0, "host")
 THREADS = 6
 TIMEOUT = 0.25
+FEW = THREADS + 4
+"""Once for each thread, and for the tries of some seconds: after 1, 2 and 4 s."""
 
 
 class Watched:
@@ -65,8 +67,8 @@ class Traffic:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.granted: list[float] = []
-        self.asked = 0
+        self.granted: list[tuple[float, float]] = []
+        """When each was asked for, and when it was had."""
         self.errors: list[BaseException] = []
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._ask) for _ in range(THREADS)]
@@ -86,14 +88,14 @@ class Traffic:
         for _ in range(20_000):
             if self._over.wait(0.002):
                 return
+            asked = time.monotonic()
             try:
                 answer = self.store.book(WANTED)
             except BaseException as error:
                 self.errors.append(error)
                 return
-            self.asked += 1
             if isinstance(answer, Booked):
-                self.granted.append(time.monotonic())
+                self.granted.append((asked, time.monotonic()))
 
     def goes_on(self, seconds: float = 0.0) -> None:
         """Return when the time is over, and permits were granted after that."""
@@ -102,9 +104,10 @@ class Traffic:
         wait_until(lambda: len(self.granted) > granted + THREADS or self.errors)
 
     def most_in_one_period(self) -> int:
-        times = sorted(self.granted)
-        # an answer takes its way: what was granted just after one period can be seen within it
-        return max(bisect_left(times, each + 0.8 * PERIOD) - i for i, each in enumerate(times))
+        """Count what was certainly granted within one period, however long an answer took."""
+        asked = sorted(each[0] for each in self.granted)
+        had = sorted(each[1] for each in self.granted)
+        return max(bisect_left(had, start + PERIOD) - n for n, start in enumerate(asked))
 
 
 @contextmanager
@@ -148,7 +151,7 @@ def test_redis_is_stopped_and_comes_back_in_the_middle_of_traffic(
             failed = shared.failed
             own_redis.stop()
             traffic.goes_on(1.2)
-            assert failed < shared.failed <= failed + THREADS + 3
+            assert failed < shared.failed <= failed + FEW
             assert len(warnings_in(caplog)) == absences
             own_redis.start()
             answers(shared)
@@ -164,7 +167,8 @@ def test_while_redis_is_gone_the_same_numbers_hold_here(
     with watched(monkeypatch, own_redis.url) as (store, _), Traffic(store) as traffic:
         traffic.goes_on(3 * PERIOD)
     assert not traffic.errors
-    assert traffic.most_in_one_period() == REQUESTS
+    assert traffic.most_in_one_period() <= REQUESTS
+    assert len(traffic.granted) >= 2 * REQUESTS
 
 
 def test_a_redis_that_answers_nothing_holds_up_each_thread_once(
@@ -174,7 +178,7 @@ def test_a_redis_that_answers_nothing_holds_up_each_thread_once(
         traffic.goes_on()
         own_redis.freeze()
         traffic.goes_on(3 * TIMEOUT)
-        assert 0 < shared.failed <= THREADS + 2
+        assert 0 < shared.failed <= FEW
         assert len(warnings_in(caplog)) == 1
         own_redis.thaw()
         answers(shared)
@@ -240,7 +244,7 @@ def test_a_redis_that_refuses_to_write_is_gone_until_it_writes(
         traffic.goes_on()
         with kind(client):
             traffic.goes_on(PERIOD)
-            assert 0 < shared.failed <= THREADS + 2
+            assert 0 < shared.failed <= FEW
         answers(shared)
         assert len(warnings_in(caplog)) == 1
     assert not traffic.errors
@@ -332,7 +336,7 @@ def test_a_file_whose_folder_comes_and_goes(
     with watched(monkeypatch, url_of(path)) as (store, shared), Traffic(store) as traffic:
         traffic.goes_on()
         assert len(warnings_in(caplog)) == 1
-        assert shared.failed <= THREADS + 2
+        assert shared.failed <= FEW
         path.parent.mkdir()
         answers(shared)
         path.parent.rename(aside)
@@ -351,7 +355,7 @@ def test_a_file_that_another_program_keeps_locked(
         traffic.goes_on()
         with locked_by_another(path):
             traffic.goes_on(3 * TIMEOUT)
-            assert 0 < shared.failed <= THREADS + 2
+            assert 0 < shared.failed <= FEW
         answers(shared)
         assert len(warnings_in(caplog)) == 1
     assert not traffic.errors
@@ -397,7 +401,7 @@ def test_a_file_that_becomes_garbage_and_is_taken_away(
         garbage.replace(path)
         wait_until(lambda: shared.failed)
         traffic.goes_on(PERIOD)
-        assert shared.failed <= THREADS + 2
+        assert shared.failed <= FEW
         assert len(warnings_in(caplog)) == 1
         path.unlink()
         answers(shared)
@@ -434,7 +438,7 @@ def test_a_file_that_cannot_be_written(tmp_path: Path, kind: str) -> None:
     assert said["granted"] == REQUESTS  # of the local store, while the file could not be written
     assert said["warnings"] == 1
     assert said["raised"] == "StateUnavailable"
-    assert said["failed"] <= 2
+    assert said["failed"] <= 4
     assert said["returned"]
 
 
