@@ -61,6 +61,19 @@ class Log(Protocol):
         ...
 
 
+class NoLog:
+    """The log of the algorithms that keep none; never asked."""
+
+    def back(self, n: int) -> float:
+        raise AssertionError
+
+    def add(self, time: float, n: int) -> None:
+        raise AssertionError
+
+
+NO_LOG = NoLog()
+
+
 class Step(NamedTuple):
     """One algorithm: when the next permits may go, and what is known once they are booked."""
 
@@ -136,7 +149,7 @@ def _bucket_earliest(state: State, now: float, n: int, limit: Limit, _: Log) -> 
 
 def _bucket_book(state: State, now: float, at: float, n: int, limit: Limit, _: Log) -> State:
     tokens = _tokens_at(state, at, limit) if state else limit.burst
-    return (now, at, max(0.0, tokens - n))  # below 0 by rounding only
+    return (now, at, tokens - n)  # below 0 by rounding only, which the next one makes up for
 
 
 def _bucket_expires(state: State, limit: Limit) -> float:
@@ -184,13 +197,19 @@ BURSTS = ("token_bucket", "gcra")
 """The algorithms that have a burst."""
 
 
-def at_now(state: State, now: float, limit: Limit) -> State:
-    """Return the state as it is on a clock that shows ``now``, which may have been set back."""
+def at_now(state: State, now: float, times: tuple[int, ...]) -> State:
+    """Return the state as it is on a clock that shows ``now``, which may have been set back.
+
+    A changed state must be kept even where nothing is booked: else it would never come nearer.
+    """
     if not state or now >= state[0]:
         return state
     behind = state[0] - now
-    times = STEPS[limit.algorithm].times
     return (now, *(each - behind if i in times else each for i, each in enumerate(state) if i))
+
+
+PAUSE_TIMES = (1,)
+"""Which fields of a pause are times; it is (seen, until)."""
 
 
 def capacity(limit: Limit, seconds: float) -> float:

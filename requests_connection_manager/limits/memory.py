@@ -9,7 +9,7 @@ from collections.abc import Callable
 from itertools import islice, repeat
 
 from .. import forking
-from .algorithms import STEPS, Limit, State, at_now
+from .algorithms import NO_LOG, PAUSE_TIMES, STEPS, Limit, NoLog, State, at_now
 from .store import Booked, Paused, Refused, Wanted
 
 Known = OrderedDict[tuple[str, Limit], "_Kept"]
@@ -35,9 +35,6 @@ class _Times(deque[float]):
         self.extendleft(reversed(fallen_out))
 
 
-_NO_LOG = _Times(maxlen=0)
-
-
 class _Kept:
     """What is kept of one limit of one scope."""
 
@@ -47,7 +44,7 @@ class _Kept:
         self.earliest, self.book = STEPS[limit.algorithm][:2]
         self.state: State = ()
         sliding = limit.algorithm == "sliding_window"
-        self.log = _Times(maxlen=limit.requests) if sliding else _NO_LOG
+        self.log: _Times | NoLog = _Times(maxlen=limit.requests) if sliding else NO_LOG
 
 
 class MemoryStore:
@@ -56,7 +53,7 @@ class MemoryStore:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._known: Known = OrderedDict()
-        self._pauses: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._pauses: OrderedDict[tuple[str, str], State] = OrderedDict()
         self._lock = threading.Lock()
         forking.register(self)
 
@@ -70,8 +67,8 @@ class MemoryStore:
         scope, limits, n, longest, whose = wanted
         with self._lock:
             now = at = self._clock()
-            if self._pauses and (left := self._pauses.get((scope, whose), now) - now) > 0:
-                return Paused(left)
+            if self._pauses and (until := self._until(scope, whose, now)) > now:
+                return Paused(until - now)
             if not n:
                 return Booked(0.0)
             found = []
@@ -79,7 +76,7 @@ class MemoryStore:
                 kept = self._known.get((scope, limit)) or _Kept(limit)
                 state = kept.state
                 if state and now < state[0]:
-                    state = at_now(state, now, limit)
+                    kept.state = state = at_now(state, now, STEPS[limit.algorithm].times)
                 earliest = kept.earliest(state, now, n, limit, kept.log)
                 if earliest > at:
                     at = earliest
@@ -90,7 +87,7 @@ class MemoryStore:
             receipt = []
             for limit, kept, state in found:
                 log = kept.log
-                fallen_out = () if log is _NO_LOG else log.falling_out(n)
+                fallen_out = log.falling_out(n) if isinstance(log, _Times) else ()
                 kept.state = after = kept.book(state, now, at, n, limit, log)
                 receipt.append((state, after, fallen_out))
                 if not state:
@@ -104,21 +101,21 @@ class MemoryStore:
         with self._lock:
             known = [self._known.get((wanted.scope, limit)) for limit in wanted.limits]
             for kept, (_, after, _) in zip(known, receipt, strict=True):
-                if kept is None or kept.state is not after:
+                if kept is None or kept.state != after:
                     return
             for kept, (before, _, fallen_out) in zip(known, receipt, strict=True):
                 assert kept is not None
                 kept.state = before
-                if kept.log is not _NO_LOG:
+                if isinstance(kept.log, _Times):
                     kept.log.take_back(wanted.permits, fallen_out)
 
     def pause(self, scope: str, whose: str, seconds: float) -> None:
         with self._lock:
             now = self._clock()
-            until = max(now + seconds, self._pauses.pop((scope, whose), now))
-            self._pauses[scope, whose] = until
+            until = max(now + seconds, self._until(scope, whose, now))
+            self._pauses[scope, whose] = (now, until)
             for key in list(islice(self._pauses, 2)):
-                if self._pauses[key] <= now:
+                if self._pauses[key][1] <= now:
                     del self._pauses[key]
                 else:
                     self._pauses.move_to_end(key)
@@ -128,10 +125,18 @@ class MemoryStore:
             return 0.0
         with self._lock:
             now = self._clock()
-            return max(0.0, self._pauses.get((scope, whose), now) - now)
+            return self._until(scope, whose, now) - now
 
     def close(self) -> None:
         pass
+
+    def _until(self, scope: str, whose: str, now: float) -> float:
+        found = self._pauses.get((scope, whose))
+        if found is None:
+            return now
+        if now < found[0]:
+            self._pauses[scope, whose] = found = at_now(found, now, PAUSE_TIMES)
+        return max(now, found[1])
 
     def _keep(self, scope: str, limit: Limit, kept: _Kept, now: float) -> None:
         """Add one, and look at the two that were looked at longest ago: may they go?
