@@ -15,7 +15,7 @@ def when_read(response: requests.Response, then: Callable[[], object]) -> None:
 
     What is dropped unread drops ``then``, too, and does not call it.
     """
-    raw = getattr(response, "raw", None)
+    raw: Any = getattr(response, "raw", None)
     # The flag is private in requests; ``content`` would read what is asked about.
     if getattr(response, "_content_consumed", True) or not _is_open(raw):
         then()

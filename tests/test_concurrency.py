@@ -553,7 +553,8 @@ def test_a_batch_keeps_the_bound_and_leaves_the_line_when_stopped(
     assert [result.status_code for result in results] == [200] * 12
     assert server.most_at_once == 2
     held = [manager.get(server.url, stream=True) for _ in range(2)]
-    batch = manager.iter_batch([server.url + "/free", *[server.url] * 50], max_workers=6)
+    first = server.script("/free", Reply(delay=0.5))  # when all others have been sent
+    batch = manager.iter_batch([first, *[server.url] * 50], max_workers=6)
     assert next(batch).error is None
     limiter = limiter_of(manager, url)
     wait_until(lambda: len(limiter._line) >= 5)

@@ -22,10 +22,11 @@ FLOORS = [  # from the cellar up; a module may import what is below it
     {"body_end", "carried", "environment", "hooks", "layers"},
     {"preparation"},
     {"auth", "ledger"},
-    {"policies.line"},
+    {"policies.line", "policies.rolling"},
     {
         *("policies.deadline", "policies.retry", "policies.rate_limit"),
         *("policies.circuit_breaker", "policies.concurrency"),
+        *("policies.retry_budget", "policies.adaptive_throttling"),
     },
     {"transport", "scopes", "token_endpoint", "work_group"},
     {"assembly", "attempt"},
