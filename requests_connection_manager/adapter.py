@@ -25,7 +25,7 @@ from .hop import Answer, Hop
 from .layers import refuse_two_kinds_of_trust
 from .policies.concurrency import Slot
 from .policies.deadline import Deadline
-from .policies.rate_limit import Permit
+from .policies.permits import Permit
 from .policies.retry import Again, Stop
 from .redaction import redact_error
 from .work_group import BatchStopped
@@ -145,7 +145,7 @@ class ManagedAdapter(BoundedAdapter):
                 answer = self._answer(hop, deadline)
             else:
                 answer = self._answer_in(slot, hop, deadline)
-            hop.learn(answer)
+            hop.learn(answer, permit)
             waited = permit.waited if permit is not None else 0.0
             hop.record(answer, started_at, time.monotonic() - start, delay, waited)
             failure = hop.failure
@@ -223,13 +223,13 @@ def _own_context(call: Call, endpoint: Endpoint) -> ssl.SSLContext | None:
 
 def _first_permit(hop: Hop) -> Permit | None:
     if hop.ticket.permit is None:
-        hop.call.take_first_permit(hop.ticket)
+        hop.call.take_first_permit(hop.ticket, hop.request)
     return hop.ticket.permit
 
 
 def _next_permit(hop: Hop) -> Permit | None:
     try:
-        hop.ticket.permit = hop.call.take_permit(hop.endpoint)
+        hop.ticket.permit = hop.call.take_permit(hop.endpoint, hop.request)
     except ConnectionManagerError as rejection:
         raise rejection from hop.failure  # what the retry was for
     hop.call.tell_of_wait(hop.ticket)

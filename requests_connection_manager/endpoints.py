@@ -111,6 +111,10 @@ class Endpoints:
             layer = dict(self._layer)
         return layer, self.configs(), copy.copy(self.hooks)
 
+    def close(self) -> None:
+        """Let go of what holds the state of limits open."""
+        self._kept.close()
+
     def circuits(self) -> dict[str, Circuit]:
         """Return the pybreaker objects by scope."""
         return {breaker.scope: breaker.circuit for breaker in self._kept.breakers.all()}

@@ -80,9 +80,7 @@ def explain(url: str, endpoint: Endpoint) -> Explanation:
             )
             for each in fields(settings)
         ),
-        limiter=f"{limiter.calls} per {limiter.period:g} s, shared by {limiter.scope}"
-        if limiter
-        else None,
+        limiter=f"{limiter.numbers}, shared by {limiter.scope}" if limiter else None,
         breaker=f"{breaker.scope}, {breaker.circuit.current_state}" if breaker else None,
         order=tuple(step for step, acts in steps.items() if acts),
     )

@@ -21,6 +21,7 @@ from .failures import (
     never_left,
 )
 from .policies.concurrency import ConcurrencyLimiter, Slot
+from .policies.permits import Permit
 from .policies.retry import Stop
 from .redaction import public_url
 
@@ -80,14 +81,16 @@ class Hop:
             self.ticket.renew()
         self.call.table.ledger.slot_waited_for(self.endpoint.name, slot.waited)
 
-    def learn(self, answer: Answer) -> None:
-        """Note what an attempt says of the service."""
+    def learn(self, answer: Answer, permit: Permit | None) -> None:
+        """Note what an attempt says of the service, and of when it wants no more."""
         if isinstance(answer, Exception):
             self.answered = False
             self.failure = answer if is_failing_error(answer) else None
         else:
             self.failure = failure_of_status(answer.status_code)
             self.answered = self.failure is None
+            if self.endpoint.permits is not None:
+                self.endpoint.permits.heed(answer, permit)
 
     def forget(self) -> None:
         """Draw no conclusion on the service."""

@@ -8,17 +8,20 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from . import forking
 from .hooks import Hooks
 from .ledger import Ledger
+from .limits.opening import open_store
+from .limits.store import Store
 from .patterns import Origin, Pattern
 from .policies.adaptive_throttling import AdaptiveThrottle
 from .policies.circuit_breaker import Breaker
 from .policies.concurrency import ConcurrencyLimiter
 from .policies.rate_limit import RateLimiter
 from .policies.retry_budget import RetryBudget
+from .settings import Settings
 from .stats import Tally
 
 
@@ -116,9 +119,31 @@ class Kept:
         self.begin_in_child()
         forking.register(self)
         self._counted: dict[str, Counted] = {}
+        self._stores: dict[tuple[Any, ...], Store] = {}
 
     def begin_in_child(self) -> None:
         self._lock = threading.Lock()
+
+    def store(self, settings: Settings) -> Store:
+        """Return where the limits of some settings are kept."""
+        whose = (
+            settings.state,
+            settings.state_prefix,
+            settings.state_timeout,
+            settings.state_fallback,
+        )
+        with self._lock:
+            store = self._stores.get(whose)
+            if store is None:
+                store = self._stores[whose] = open_store(*whose)
+            return store
+
+    def close(self) -> None:
+        """Let go of what the stores hold open."""
+        with self._lock:
+            stores = list(self._stores.values())
+        for store in stores:
+            store.close()
 
     def drop_idle(self) -> None:
         """Forget the policies that hold no state."""

@@ -29,6 +29,7 @@ from requests_connection_manager import (
     OAuth2ClientCredentials,
     forking,
 )
+from requests_connection_manager.limits.absence import Absence
 from requests_connection_manager.work_group import BatchStopped
 from tests.conftest import MakeManager
 from tests.server import PrivateCA, Reply, ScriptedServer, wait_until
@@ -485,3 +486,15 @@ def test_managers_that_are_gone_are_not_kept_for_it() -> None:
     del manager
     gc.collect()
     assert len(forking._owners) == before
+
+
+def test_a_child_tries_itself_what_the_parent_was_just_trying() -> None:
+    absence = Absence("it")
+    absence.failed(ConnectionError("refused"))
+    absence._next = 0
+
+    def work() -> None:
+        assert absence.may_try()
+
+    with absence._lock:
+        Child(work).join()
