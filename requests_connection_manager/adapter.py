@@ -92,7 +92,7 @@ class ManagedAdapter(BoundedAdapter):
                 hop.forget()
             raise
         finally:
-            ticket.settle(hop.answered, hop.failure)
+            ticket.settle(hop.answered, hop.failure, hop.log[-1].elapsed if hop.log else 0.0)
             hop.let_go_of_errors()
 
     def _send_retrying(self, hop: Hop) -> requests.Response:

@@ -22,6 +22,7 @@ FLOORS = [  # from the cellar up; a module may import what is below it
     {"carried", "environment", "hooks", "layers", "limits.absence"},
     {"preparation"},
     {"auth", "ledger"},
+    {"policies.circuit", "policies.open_time", "policies.outcome_window"},
     {"policies.deadline", "policies.retry", "policies.rate_limit", "policies.circuit_breaker"},
     {"transport", "scopes", "token_endpoint", "work_group"},
     {"assembly", "attempt"},
@@ -46,7 +47,7 @@ FLOORS = [  # from the cellar up; a module may import what is below it
 ]
 ONE_DOOR = {
     "ratelimit": {"policies.rate_limit"},
-    "pybreaker": {"policies.circuit_breaker"},
+    "pybreaker": {"policies.circuit"},
     "tqdm": {"batch.progress"},
 }
 
