@@ -94,7 +94,7 @@ class ManagedAdapter(BoundedAdapter):
                 hop.forget()
             raise
         finally:
-            ticket.settle(hop.answered, hop.failure)
+            ticket.settle(hop.answered, hop.failure, hop.log[-1].elapsed if hop.log else 0.0)
             if endpoint.throttle is not None:
                 endpoint.throttle.learn(hop.accepted)
             hop.let_go_of_errors()

@@ -19,7 +19,7 @@ from .limits.algorithms import Limit, in_whole
 from .patterns import Origin, Pattern
 from .policies.adaptive_throttling import AdaptiveThrottle
 from .policies.booked_limit import BookedLimiter
-from .policies.circuit_breaker import Breaker
+from .policies.circuit_breaker import Breaker, BreakerNumbers
 from .policies.concurrency import ConcurrencyLimiter
 from .policies.permits import Permits
 from .policies.rate_limit import RateLimiter
@@ -37,13 +37,7 @@ LIMIT_SETTINGS = frozenset(
         *("rate_limit_algorithm", "rate_limit_burst", "state", "state_prefix"),
     }
 )
-BREAKER_SETTINGS = frozenset(
-    {
-        "circuit_breaker_failure_threshold",
-        "circuit_breaker_recovery_timeout",
-        "circuit_breaker_success_threshold",
-    }
-)
+BREAKER_SETTINGS = frozenset(f"circuit_breaker_{name}" for name in BreakerNumbers._fields)
 
 
 @dataclass(frozen=True)
@@ -225,15 +219,13 @@ def _name_in_state(owner: Rule | None, origin: Origin | None) -> str:
 def _breaker(
     origin: Origin, rules: tuple[Rule, ...], settings: Settings, kept: Kept, listed: bool
 ) -> Breaker | None:
-    threshold = settings.circuit_breaker_failure_threshold
-    recovery = settings.circuit_breaker_recovery_timeout
-    trials = settings.circuit_breaker_success_threshold
-    if threshold is None or recovery is None:
+    numbers = _breaker_numbers(settings)
+    if numbers is None:
         return None
     scope = _scope_at(origin, _owner(rules, BREAKER_SETTINGS))
     return kept.breakers.get(
         breaker_key(origin, rules, settings),
-        lambda: Breaker(scope, threshold, recovery, trials, tell=kept.ledger.breaker_changed),
+        lambda: Breaker(scope, numbers, tell=kept.ledger.breaker_changed),
         listed,
     )
 
@@ -241,14 +233,26 @@ def _breaker(
 def breaker_key(origin: Origin, rules: tuple[Rule, ...], settings: Settings) -> Key:
     """Return whose breaker the URLs of an origin get that match ``rules``."""
     owner = _owner(rules, BREAKER_SETTINGS)
-    return Key(
-        owner and owner.pattern,
-        origin,
-        (
-            settings.circuit_breaker_failure_threshold,
-            settings.circuit_breaker_recovery_timeout,
-            settings.circuit_breaker_success_threshold,
-        ),
+    return Key(owner and owner.pattern, origin, _breaker_numbers(settings) or ())
+
+
+def _breaker_numbers(settings: Settings) -> BreakerNumbers | None:
+    """Return the numbers of a breaker; None: there is none."""
+    threshold = settings.circuit_breaker_failure_threshold
+    recovery = settings.circuit_breaker_recovery_timeout
+    rate = settings.circuit_breaker_failure_rate
+    if recovery is None or (threshold is None and rate is None):
+        return None
+    return BreakerNumbers(
+        failure_threshold=threshold,
+        recovery_timeout=recovery,
+        success_threshold=settings.circuit_breaker_success_threshold,
+        recovery_max=settings.circuit_breaker_recovery_max,
+        recovery_jitter=settings.circuit_breaker_recovery_jitter,
+        failure_rate=rate,
+        window=settings.circuit_breaker_window,
+        minimum_calls=settings.circuit_breaker_minimum_calls,
+        slow_call=settings.circuit_breaker_slow_call,
     )
 
 

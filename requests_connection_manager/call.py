@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, NamedTuple, Protocol
 
 import requests
@@ -68,15 +69,18 @@ class Ticket:
         if breaker is not None and admission is not None:
             self.admission = breaker.renew(admission, self.endpoint.name)
 
-    def settle(self, answered: bool, failure: Exception | None) -> None:
-        """Tell the breaker what came of the hop; neither: nothing was learned of the service."""
+    def settle(self, answered: bool, failure: Exception | None, elapsed: float = 0.0) -> None:
+        """Tell the breaker what came of the hop, and how long its last attempt took.
+
+        Neither: nothing was learned of the service.
+        """
         breaker, admission = self.endpoint.breaker, self.admission
         if breaker is None or admission is None:
             return
         if failure is not None:
             breaker.failed(admission, failure)
         elif answered:
-            breaker.succeeded(admission)
+            breaker.succeeded(admission, elapsed)
         else:
             breaker.withdraw(admission)
 
@@ -286,7 +290,9 @@ class Call:
         failure = failure_of_status(getattr(first, "status_code", None))
         if ticket.endpoint.permits is not None and isinstance(first, requests.Response):
             ticket.endpoint.permits.heed(first, ticket.permit)
-        ticket.settle(failure is None, failure)
+        took = getattr(first, "elapsed", None)
+        elapsed = took.total_seconds() if isinstance(took, timedelta) else 0.0
+        ticket.settle(failure is None, failure, elapsed)
         if ticket.endpoint.throttle is not None:
             ticket.endpoint.throttle.learn(is_accepted(first, failure))
 

@@ -33,6 +33,7 @@ FLOORS = [  # from the cellar up; a module may import what is below it
     },
     {"policies.server_pause"},
     {"policies.permits"},
+    {"policies.circuit", "policies.open_time", "policies.outcome_window"},
     {"policies.deadline", "policies.retry", "policies.circuit_breaker"},
     {"policies.rate_limit", "policies.booked_limit", "policies.concurrency"},
     {"policies.retry_budget", "policies.adaptive_throttling"},
@@ -59,7 +60,7 @@ FLOORS = [  # from the cellar up; a module may import what is below it
 ]
 ONE_DOOR = {
     "ratelimit": {"policies.rate_limit"},
-    "pybreaker": {"policies.circuit_breaker"},
+    "pybreaker": {"policies.circuit"},
     "redis": {"limits.redis_scripts"},
     "tqdm": {"batch.progress"},
 }
