@@ -73,7 +73,7 @@ class FallbackStore:
         try:
             answer = ask()
         except StateUnavailable as error:
-            self._absence.failed(error.__cause__ or error)
+            self._absence.failed(error)
             return None
         self._absence.returned()
         return answer
