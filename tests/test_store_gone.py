@@ -317,6 +317,18 @@ def test_a_client_that_would_wait_for_ever_does_not(
     assert not traffic.errors
 
 
+def test_a_connection_that_redis_closed_meanwhile_is_no_absence(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        watched(monkeypatch, redis_server.url, "raise") as (store, _),
+        redis_server.client() as client,
+    ):
+        store.book(WANTED)
+        client.client_kill_filter(_type="normal", skipme=True)
+        assert isinstance(store.book(WANTED), Booked)
+
+
 # SQLite
 
 
