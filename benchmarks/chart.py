@@ -11,7 +11,7 @@ _ROW = 44
 _TOP = 56
 _LEFT, _RIGHT = 336, 64
 """What the names take, and the ratios."""
-_STYLE = """
+STYLE = """
   .ground { fill: #ffffff } .name, .ratio { fill: #1f2328 } .note { fill: #59636e }
   .bar { fill: #8c9bab } .bar.ours { fill: #0969da } .whisker, .one { stroke: #1f2328 }
   .one { stroke-dasharray: 3 3; opacity: .6 }
@@ -42,7 +42,7 @@ def drawn(figures: list[Figure], *, title: str, note: str, ours: str) -> str:
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {_WIDTH} {height}">',
             f"<title>{escape(title)}</title>",
-            f"<style>{_STYLE}</style>",
+            f"<style>{STYLE}</style>",
             f'<rect class="ground" {size} rx="8"/>',
             f'<text class="name title" x="16" y="24">{escape(title)}</text>',
             f'<text class="note" x="16" y="42">{escape(note)}</text>',

@@ -113,7 +113,7 @@ def _longest_waits(name: str, calls: list[Call], *, goal: bool) -> Figure:
 
 def _fullest_window(permits: list[Permit]) -> Figure:
     """Count the permits by the limiter's own windows."""
-    windows = Counter(permit.window for permit in permits)
+    windows = Counter(permit.taken for permit in permits)
     fullest = max(windows.values())
     starts = sorted(windows)
     shortest = min(later - earlier for earlier, later in itertools.pairwise(starts))

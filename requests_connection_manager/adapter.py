@@ -1,8 +1,8 @@
 """A hop: one request to one URL, in as many attempts as its policies allow.
 
 Outermost first: the breaker lets the hop go, or rejects it; the loop sends until an answer stands
-or the retries end; an attempt takes its permit, and is sent. No lock is held while any of this
-waits.
+or the retries end; an attempt takes its permit, then its slot, and is sent. No lock is held while
+any of this waits.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from urllib3.exceptions import EmptyPoolError
 
 from .assembly import Endpoint
 from .attempt import BoundedAdapter
+from .body_end import when_read
 from .call import Call, current_call
 from .endpoints import Endpoints
 from .exceptions import ConnectionManagerError, ManagerClosed
 from .hop import Answer, Hop
 from .layers import refuse_two_kinds_of_trust
+from .policies.concurrency import Slot
 from .policies.deadline import Deadline
-from .policies.rate_limit import Permit
+from .policies.permits import Permit
 from .policies.retry import Again, Stop
 from .redaction import redact_error
 from .work_group import BatchStopped
@@ -128,12 +130,17 @@ class ManagedAdapter(BoundedAdapter):
         deadline = hop.call.deadline
         if deadline is not None and deadline.expired:
             raise hop.call.too_late(hop.url, "no time was left for another attempt")
+        limiter = hop.endpoint.concurrency
+        slot = None if limiter is None else hop.take_slot(limiter)
         started_at, start = time.time(), time.monotonic()
         answer: Answer | None = None
         earlier = hop.failure
         try:
-            answer = self._answer(hop, deadline)
-            hop.learn(answer)
+            if slot is None:
+                answer = self._answer(hop, deadline)
+            else:
+                answer = self._answer_in(slot, hop, deadline)
+            hop.learn(answer, permit)
             waited = permit.waited if permit is not None else 0.0
             hop.record(answer, started_at, time.monotonic() - start, delay, waited)
             failure = hop.failure
@@ -144,6 +151,19 @@ class ManagedAdapter(BoundedAdapter):
             return answer
         finally:
             answer = failure = None  # if it is raised, it holds this frame
+
+    def _answer_in(self, slot: Slot, hop: Hop, deadline: Deadline | None) -> Answer:
+        """Hold the slot as long as there is something to read."""
+        answer: Answer | None = None
+        try:
+            answer = self._answer(hop, deadline)
+            return answer
+        finally:
+            if answer is None or isinstance(answer, Exception):
+                slot.release()
+            else:
+                when_read(answer, slot.release)
+            del answer  # if it is raised, it holds this frame
 
     def _answer(self, hop: Hop, deadline: Deadline | None) -> Answer:
         try:
@@ -198,13 +218,13 @@ def _own_context(call: Call, endpoint: Endpoint) -> ssl.SSLContext | None:
 
 def _first_permit(hop: Hop) -> Permit | None:
     if hop.ticket.permit is None:
-        hop.call.take_first_permit(hop.ticket)
+        hop.call.take_first_permit(hop.ticket, hop.request)
     return hop.ticket.permit
 
 
 def _next_permit(hop: Hop) -> Permit | None:
     try:
-        hop.ticket.permit = hop.call.take_permit(hop.endpoint)
+        hop.ticket.permit = hop.call.take_permit(hop.endpoint, hop.request)
     except ConnectionManagerError as rejection:
         raise rejection from hop.failure  # what the retry was for
     hop.call.tell_of_wait(hop.ticket)

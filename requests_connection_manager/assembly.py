@@ -15,17 +15,26 @@ import requests
 
 from .auth import Credential, credential_of
 from .layers import Layer, displaced_by, refuse_two_kinds_of_trust
-from .limits.algorithms import in_whole
+from .limits.algorithms import Limit, in_whole
 from .patterns import Origin, Pattern
+from .policies.booked_limit import BookedLimiter
 from .policies.circuit_breaker import Breaker, BreakerNumbers
+from .policies.concurrency import ConcurrencyLimiter
+from .policies.permits import Permits
 from .policies.rate_limit import RateLimiter
 from .policies.retry import RetryPolicy
+from .policies.server_pause import ServerPause
 from .redaction import is_sensitive_field
 from .scopes import Kept, Key
 from .settings import DEFAULTS, Settings
 from .stats import Tally
 
-LIMIT_SETTINGS = frozenset({"rate_limit_requests", "rate_limit_period", "rate_limit_scope"})
+LIMIT_SETTINGS = frozenset(
+    {
+        *("rate_limit_requests", "rate_limit_period", "rate_limits", "rate_limit_scope"),
+        *("rate_limit_algorithm", "rate_limit_burst", "state", "state_prefix"),
+    }
+)
 BREAKER_SETTINGS = frozenset(f"circuit_breaker_{name}" for name in BreakerNumbers._fields)
 
 
@@ -53,10 +62,13 @@ class Endpoint:
     name: str
     """The most specific pattern, or the origin where none matches."""
     merged: Merged
-    limiter: RateLimiter | None
+    limiter: RateLimiter | BookedLimiter | None
+    permits: Permits | None
+    """Those of the limiter, and the server's leave; None: nothing is limited."""
     breaker: Breaker | None
     tally: Tally
     """What is counted together: a pattern on an origin, or the origin."""
+    concurrency: ConcurrencyLimiter | None = None
 
     @property
     def settings(self) -> Settings:
@@ -108,31 +120,94 @@ def assemble(
     refuse_two_kinds_of_trust(vars(merged.settings), merged.sources)
     breaker = _breaker(origin, rules, merged.settings, kept, listed)
     scope = _scope_at(origin, rules[-1] if rules else None)
+    pause = _pause(origin, rules, merged.settings, kept)
+    limiter = _limiter(origin, rules, merged.settings, pause, kept, listed)
     return Endpoint(
         name=rules[-1].text if rules else str(origin),
         merged=merged,
-        limiter=_limiter(origin, rules, merged.settings, kept, listed),
+        limiter=limiter,
+        permits=_permits(merged.settings, limiter, pause),
         breaker=breaker,
         tally=kept.tally(scope, origin, breaker, listed),
+        concurrency=_concurrency(origin, rules, merged.settings, kept, listed),
     )
+
+
+def _permits(
+    settings: Settings, limiter: RateLimiter | BookedLimiter | None, pause: ServerPause | None
+) -> Permits | None:
+    if limiter is None and pause is None:
+        return None
+    scope = settings.rate_limit_scope
+    return Permits(limiter, pause, settings.rate_limit_cost, scope if callable(scope) else None)
 
 
 def _limiter(
-    origin: Origin, rules: tuple[Rule, ...], settings: Settings, kept: Kept, listed: bool
-) -> RateLimiter | None:
-    if settings.rate_limit_requests is None:
-        return None
-    calls, period = in_whole(settings.rate_limit_requests, settings.rate_limit_period)
+    origin: Origin,
+    rules: tuple[Rule, ...],
+    settings: Settings,
+    pause: ServerPause | None,
+    kept: Kept,
+    listed: bool,
+) -> RateLimiter | BookedLimiter | None:
+    limits = _limits_of(settings)
     owner = _owner(rules, LIMIT_SETTINGS)
     scope = owner.text if owner else "all endpoints without a limit of their own"
-    where = None
-    if settings.rate_limit_scope == "host":
-        where, scope = origin, _scope_at(origin, owner)
+    where = _where(origin, settings)
+    if where is not None:
+        scope = _scope_at(origin, owner)
+    shared = settings.state != "memory"
+    if not limits and not (shared and pause):
+        return None
+    plain = len(limits) == 1 and limits[0].algorithm == "fixed_window"
+    if shared or not plain or callable(settings.rate_limit_scope):
+        name = _name_in_state(owner, where)
+        return BookedLimiter(kept.store(settings), scope, name, limits, pause if shared else None)
+    (limit,) = limits
     return kept.limiters.get(
-        Key(owner and owner.pattern, where, (calls, period)),
-        lambda: RateLimiter(scope, calls, period),
+        Key(owner and owner.pattern, where, (limit.requests, limit.period)),
+        lambda: RateLimiter(scope, limit.requests, limit.period),
         listed,
     )
+
+
+def _limits_of(settings: Settings) -> tuple[Limit, ...]:
+    """Return the limits in whole permits; a burst is that of the shortest period."""
+    pairs = settings.rate_limits
+    if pairs is None:
+        requests_ = settings.rate_limit_requests
+        pairs = () if requests_ is None else ((requests_, settings.rate_limit_period),)
+    whole = sorted((in_whole(*pair) for pair in pairs), key=lambda pair: pair[1])
+    bursts = [settings.rate_limit_burst, *(None for _ in whole[1:])]
+    return tuple(
+        Limit(settings.rate_limit_algorithm, permits, period, burst or permits)
+        for (permits, period), burst in zip(whole, bursts, strict=False)
+    )
+
+
+def _pause(
+    origin: Origin, rules: tuple[Rule, ...], settings: Settings, kept: Kept
+) -> ServerPause | None:
+    if not settings.respect_server_limits:
+        return None
+    return ServerPause(
+        kept.store(settings),
+        _name_in_state(_owner(rules, LIMIT_SETTINGS), _where(origin, settings)),
+        str(origin),
+        settings.retry_after_max,
+        kept_by_limiter=settings.state != "memory",
+    )
+
+
+def _where(origin: Origin, settings: Settings) -> Origin | None:
+    """Return whose alone the limit is; None: it is for all origins."""
+    return origin if settings.rate_limit_scope == "host" else None
+
+
+def _name_in_state(owner: Rule | None, origin: Origin | None) -> str:
+    """Name a scope as all who share a state do, however they spell the pattern."""
+    whose = "*" if owner is None else str(owner.pattern)
+    return f"{whose}|{origin or '*'}"
 
 
 def _breaker(
@@ -173,6 +248,18 @@ def _breaker_numbers(settings: Settings) -> BreakerNumbers | None:
         minimum_calls=settings.circuit_breaker_minimum_calls,
         slow_call=settings.circuit_breaker_slow_call,
     )
+
+
+def _concurrency(
+    origin: Origin, rules: tuple[Rule, ...], settings: Settings, kept: Kept, listed: bool
+) -> ConcurrencyLimiter | None:
+    most = settings.max_concurrency
+    if most is None:
+        return None
+    owner = _owner(rules, frozenset({"max_concurrency"}))
+    key = Key(owner.pattern, None, (most,)) if owner else Key(None, origin, (most,))
+    scope = owner.text if owner else str(origin)
+    return kept.concurrency.get(key, lambda: ConcurrencyLimiter(scope, most), listed)
 
 
 def _scope_at(origin: Origin, owner: Rule | None) -> str:

@@ -17,7 +17,7 @@ from .failures import count_of, failure_of_status, is_failing_error
 from .lookup import EndpointTable
 from .policies.circuit_breaker import Admission, Breaker
 from .policies.deadline import Deadline
-from .policies.rate_limit import Permit
+from .policies.permits import Permit
 from .redaction import public_url
 from .stats import Tally
 from .work_group import WorkGroup, current_group
@@ -86,8 +86,8 @@ class Ticket:
 
     def give_back(self) -> None:
         """Give back the permit, for an attempt that was never made."""
-        if self.endpoint.limiter is not None and self.permit is not None:
-            self.endpoint.limiter.give_back(self.permit)
+        if self.endpoint.permits is not None and self.permit is not None:
+            self.endpoint.permits.give_back(self.permit)
             self.permit = None
 
 
@@ -191,10 +191,12 @@ class Call:
             parent = parent.parent
         return None
 
-    def take_first_permit(self, ticket: Ticket) -> None:
+    def take_first_permit(
+        self, ticket: Ticket, request: requests.PreparedRequest | None = None
+    ) -> None:
         """Wait for the permit of a hop's first attempt; the circuit may open meanwhile."""
         let_go = self.let_go
-        ticket.permit = self.take_permit(ticket.endpoint)
+        ticket.permit = self.take_permit(ticket.endpoint, request)
         if ticket.permit is None or not ticket.permit.waited:
             return
         try:
@@ -205,28 +207,30 @@ class Call:
             self.let_go = let_go
             raise
 
-    def take_permit(self, endpoint: Endpoint) -> Permit | None:
+    def take_permit(
+        self, endpoint: Endpoint, request: requests.PreparedRequest | None
+    ) -> Permit | None:
         """Wait for a permit as long as settings and deadline allow; raises `RateLimitExceeded`.
 
         And `ManagerClosed` or `BatchStopped`, with the permit given back, if the call is no longer
         wanted.
         """
         self.check_wanted()
-        limiter, group = endpoint.limiter, self.group
+        permits, group = endpoint.permits, self.group
         permit = None
-        if limiter is not None:
+        if permits is not None:
             longest = endpoint.merged.longest_wait
             if self.deadline is not None:
                 longest = min(longest, self.deadline.left())
             if group is None:
-                permit = limiter.acquire(longest, endpoint.name)
+                permit = permits.take(longest, endpoint.name, None, request)
             else:
-                permit = group.acquire(limiter, longest, endpoint.name, self.check_wanted)
-            if permit.waited or group is not None:
+                permit = group.take(permits, longest, endpoint.name, self.check_wanted, request)
+            if permit is not None and (permit.waited or group is not None):
                 try:
                     self.check_wanted()
                 except BaseException:
-                    limiter.give_back(permit)
+                    permits.give_back(permit)
                     raise
         self.let_go = True
         return permit
@@ -234,12 +238,11 @@ class Call:
     def tell_of_wait(self, ticket: Ticket) -> None:
         """Tell of a wait, once the permit is where a call that a listener makes can take it."""
         endpoint, permit = ticket.endpoint, ticket.permit
-        if permit is None or not permit.waited or endpoint.limiter is None:
+        if permit is None or not permit.waited:
             return
+        scope = endpoint.name if endpoint.limiter is None else endpoint.limiter.scope
         try:
-            self.table.ledger.permit_waited_for(
-                endpoint.name, endpoint.tally, endpoint.limiter.scope, permit.waited
-            )
+            self.table.ledger.permit_waited_for(endpoint.name, endpoint.tally, scope, permit.waited)
         except BaseException:
             ticket.give_back()
             raise
@@ -280,6 +283,8 @@ class Call:
         ticket.endpoint.tally.attempt(False, None)
         # of a mock, it may be anything
         failure = failure_of_status(getattr(first, "status_code", None))
+        if ticket.endpoint.permits is not None and isinstance(first, requests.Response):
+            ticket.endpoint.permits.heed(first, ticket.permit)
         took = getattr(first, "elapsed", None)
         elapsed = took.total_seconds() if isinstance(took, timedelta) else 0.0
         ticket.settle(failure is None, failure, elapsed)

@@ -111,6 +111,10 @@ class Endpoints:
             layer = dict(self._layer)
         return layer, self.configs(), copy.copy(self.hooks)
 
+    def close(self) -> None:
+        """Let go of what holds the state of limits open."""
+        self._kept.close()
+
     def circuits(self) -> dict[str, Circuit]:
         """Return the pybreaker objects by scope."""
         return {breaker.scope: breaker.circuit for breaker in self._kept.breakers.all()}
@@ -137,6 +141,8 @@ class Endpoints:
         del self._configs[old.text]
         if any(old.layer.get(name, UNSET) != layer.get(name, UNSET) for name in LIMIT_SETTINGS):
             self._kept.limiters.drop(lambda key: key.owner == old.pattern)
+        if old.layer.get("max_concurrency") != layer.get("max_concurrency"):
+            self._kept.concurrency.drop(lambda key: key.owner == old.pattern)
 
     def _drop_unreachable(self, changed: Pattern) -> None:
         """Drop the breakers that no URL gets any more; they would still be listed."""
@@ -155,8 +161,7 @@ class Endpoints:
         with self._lock:
             if self.table is not crowded:
                 return  # somebody else has
-            self._kept.limiters.drop_idle()
-            self._kept.breakers.drop_idle()
+            self._kept.drop_idle()
             self._replace_table(self.table.rules)
 
 

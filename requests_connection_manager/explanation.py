@@ -65,6 +65,7 @@ def explain(url: str, endpoint: Endpoint) -> Explanation:
         "circuit breaker": breaker is not None,
         "retry": endpoint.merged.retry.enabled,
         "rate limit": limiter is not None,
+        "concurrency": endpoint.concurrency is not None,
         "send": True,
     }
     return Explanation(
@@ -78,9 +79,7 @@ def explain(url: str, endpoint: Endpoint) -> Explanation:
             )
             for each in fields(settings)
         ),
-        limiter=f"{limiter.calls} per {limiter.period:g} s, shared by {limiter.scope}"
-        if limiter
-        else None,
+        limiter=f"{limiter.numbers}, shared by {limiter.scope}" if limiter else None,
         breaker=f"{breaker.scope}, {_state_of(breaker.circuit)}" if breaker else None,
         order=tuple(step for step, acts in steps.items() if acts),
     )

@@ -11,8 +11,10 @@ import requests
 from .assembly import Endpoint
 from .attempt import is_ready_again
 from .call import Call, Sent, Ticket, told
-from .exceptions import MaxRetriesExceeded
+from .exceptions import ConnectionManagerError, MaxRetriesExceeded
 from .failures import count_of, failure_of_status, in_short, is_failing_error, never_left
+from .policies.concurrency import ConcurrencyLimiter, Slot
+from .policies.permits import Permit
 from .policies.retry import Stop
 from .redaction import public_url
 
@@ -45,14 +47,43 @@ class Hop:
     def method(self) -> str:
         return self.request.method or ""
 
-    def learn(self, answer: Answer) -> None:
-        """Note what an attempt says of the service."""
+    def take_slot(self, limiter: ConcurrencyLimiter) -> Slot:
+        """Wait for a place among the attempts under way; without one, the permit goes back."""
+        call, slot = self.call, None
+        longest = self.endpoint.settings.max_concurrency_wait
+        if call.deadline is not None:
+            longest = min(longest, call.deadline.left())
+        try:
+            slot = limiter.acquire(longest, self.endpoint.name, call.check_wanted)
+            if slot.waited:
+                self._go_on_after_wait(slot)
+            return slot
+        except BaseException as error:
+            if slot is not None:
+                slot.release()
+            self.ticket.give_back()
+            call.let_go = bool(call.log)
+            if isinstance(error, ConnectionManagerError) and self.log:
+                raise error from self.failure  # what the retry was for
+            raise
+
+    def _go_on_after_wait(self, slot: Slot) -> None:
+        """The circuit may have opened meanwhile, or the call may not be wanted any more."""
+        self.call.check_wanted()
+        if not self.log:
+            self.ticket.renew()
+        self.call.table.ledger.slot_waited_for(self.endpoint.name, slot.waited)
+
+    def learn(self, answer: Answer, permit: Permit | None) -> None:
+        """Note what an attempt says of the service, and of when it wants no more."""
         if isinstance(answer, Exception):
             self.answered = False
             self.failure = answer if is_failing_error(answer) else None
         else:
             self.failure = failure_of_status(answer.status_code)
             self.answered = self.failure is None
+            if self.endpoint.permits is not None:
+                self.endpoint.permits.heed(answer, permit)
 
     def forget(self) -> None:
         """Draw no conclusion on the service."""

@@ -18,12 +18,11 @@ from .auth import Credential
 from .call import Call, current_call
 from .hooks import running_hooks
 from .manager import ConnectionManager
-from .managing import PER_HOP, Answering, Managing
+from .managing import PER_HOP, REQUEST, Answering, Managing
 from .patterns import as_text
 from .plain import is_plain
 from .settings import Pools
 
-_REQUEST = requests.Session.request
 _PRISTINE = set(vars(HTTPAdapter()))
 
 
@@ -80,12 +79,12 @@ class Host(Managing):
         finally:
             self._close_if_gone()
 
-    def _admits(self, forward: Answering) -> bool:
+    def _admits(self, forward: Answering, endpoint: Endpoint) -> bool:
         """A session may answer by itself, from a cache: then nothing is asked for a permit.
 
         A mock has no hops.
         """
-        return not is_plain(forward, _REQUEST)
+        return not is_plain(forward, REQUEST)
 
     def _fill_in(
         self,

@@ -72,6 +72,10 @@ def displaced_by(layer: Layer) -> tuple[str, ...]:
         gone += SCHEMES
     if "api_key_header" in layer:
         gone += ["api_key_query"]
+    if layer.keys() & {"rate_limit_requests", "rate_limit_period"}:
+        gone += ["rate_limits"]
+    if "rate_limit_algorithm" in layer:
+        gone += ["rate_limit_burst"]
     return tuple(name for name in gone if name not in layer)
 
 

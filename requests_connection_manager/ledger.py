@@ -55,6 +55,10 @@ class Ledger:
         logger.info("%s: waited %.3f s for a permit", endpoint, waited)
         self._hooks.tell(Throttled(endpoint, scope, waited))
 
+    def slot_waited_for(self, endpoint: str, waited: float) -> None:
+        """Tell a wait for a place among the attempts under way."""
+        logger.info("%s: waited %.3f s for a slot", endpoint, waited)
+
     def breaker_changed(self, change: BreakerChanged) -> None:
         """Tell of a circuit; the call that changed it is not to suffer from who listens."""
         is_open = change.new_state == "open"

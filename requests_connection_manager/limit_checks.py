@@ -9,11 +9,12 @@ from urllib.parse import urlsplit
 
 from .checks import LONGEST, count, hidden, impossible, is_number, plain
 from .exceptions import ConfigurationError
+from .limits.algorithms import BURSTS
 
 _BUDGET = (0.2, 1.0)
 _K = 2.0
-_MOST = 10**6
-"""Permits of one limit: a sliding window remembers each."""
+_MOST = 10**9
+"""Permits of one limit; with more, its arithmetic would lose single ones."""
 
 
 def requests(name: str, value: Any) -> int | float:
@@ -72,25 +73,39 @@ def cost(name: str, value: Any) -> Any:
         ) from None
 
 
-_SHARED = ("redis", "rediss", "unix")
+def refuse_burst_without_meaning(algorithm: str, burst: int | None) -> None:
+    """Raise `ConfigurationError` for a burst of an algorithm that has none."""
+    if burst is not None and algorithm not in BURSTS:
+        raise ConfigurationError(
+            f"rate_limit_burst={burst} has no meaning with rate_limit_algorithm={algorithm!r}: "
+            f"choose {' or '.join(map(repr, BURSTS))}, or leave it out.",
+            field="rate_limit_burst",
+            value=burst,
+        )
 
 
 def state(name: str, value: Any) -> Any:
     """Not shown where it is wrong: a URL can hold a password."""
-    if isinstance(value, str):
-        scheme = value.partition(":")[0].lower()
-        path = value.partition("://")[2]
-        if value == "memory" or (scheme == "sqlite" and path.startswith("/") and len(path) > 1):
-            return value
-        if scheme in _SHARED and (urlsplit(value).netloc or urlsplit(value).path):
-            return value
-    elif callable(getattr(value, "eval", None)) and callable(getattr(value, "evalsha", None)):
+    if isinstance(value, str) and (value == "memory" or _leads_somewhere(value)):
+        return value
+    if not isinstance(value, type) and callable(getattr(value, "evalsha", None)):
         return value  # a redis.Redis, or what stands in for one
     raise hidden(
         name,
         "'memory', 'sqlite:///path/limits.db' (an absolute path), 'redis://host:port/db', or a "
         "redis.Redis",
     )
+
+
+def _leads_somewhere(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, path, _ = parts.hostname, parts.path, parts.port
+    except ValueError:
+        return False
+    if parts.scheme in ("redis", "rediss"):
+        return host is not None
+    return parts.scheme in ("sqlite", "unix") and host is None and len(path) > 1
 
 
 def prefix(name: str, value: Any) -> str:

@@ -41,6 +41,8 @@ from .signing import Signing
 PER_HOP = {name: ARGUMENTS[name] for name in ("timeout", "verify", "cert")}
 """The arguments that each hop has from its own URL, unless the caller gave them: not these."""
 
+REQUEST = requests.Session.request
+"""As requests made it, whatever stands in for it later."""
 _AS_IN_REQUESTS = requests.Session.resolve_redirects
 Answering = Callable[..., requests.Response]
 
@@ -98,15 +100,16 @@ class Managing(Signing):
 
         def admit_and_forward() -> requests.Response:
             self.check_open()
-            if self._admits(forward):
+            if self._admits(forward, endpoint):
                 call.ticket = call.admit(endpoint)
-                call.take_first_permit(call.ticket)
+                call.take_first_permit(call.ticket, _unprepared(method, url, endpoint, arguments))
             # by keywords, for what stands in for it
             return forward(method=method, url=url, **arguments)
 
         try:
             return in_ring(call, method, text, admit_and_forward)
         except ConnectionManagerError as error:
+            error.endpoint = error.endpoint or endpoint.name
             if error.request is None:
                 error.request = requests.Request(
                     method,
@@ -118,9 +121,13 @@ class Managing(Signing):
                 )
             raise
 
-    def _admits(self, forward: Answering) -> bool:
-        """Whether a call is admitted before it has a hop, as it may never have one."""
-        return True
+    def _admits(self, forward: Answering, endpoint: Endpoint) -> bool:
+        """Whether a call is admitted before it has a hop: a mock has none.
+
+        Otherwise that can wait until there is a request to look at.
+        """
+        permits = endpoint.permits
+        return permits is None or not permits.need_a_request or not is_plain(forward, REQUEST)
 
     def _fill_in(
         self,
@@ -266,7 +273,7 @@ class Managing(Signing):
     def _admit_here(self, call: Call, request: requests.PreparedRequest) -> None:
         """Admit a hop whose adapter will not do it itself."""
         call.ticket = call.admit(call.table.resolve(request.url or ""))
-        call.take_first_permit(call.ticket)
+        call.take_first_permit(call.ticket, request)
 
     def _given_to_send(
         self, session: requests.Session, url: str | None, kwargs: dict[str, Any]
@@ -291,3 +298,13 @@ class Managing(Signing):
         outer = parent.deadline if parent is not None else inherited.get()
         deadline = Deadline.within(endpoint.settings.total_timeout, outer)
         return Call(table, endpoint.tally, {}, self, session, endpoint, deadline, parent)
+
+
+def _unprepared(
+    method: object, url: Any, endpoint: Endpoint, arguments: dict[str, Any]
+) -> requests.PreparedRequest | None:
+    """Return what a mock's request is known to be, where its permits need one."""
+    if endpoint.permits is None or not endpoint.permits.need_a_request:
+        return None
+    known = {name: arguments[name] for name in ("headers", "params", "data", "json")}
+    return requests.Request(str(method), url, **known).prepare()

@@ -127,6 +127,11 @@ class Pattern:
     path: str
     """Without a slash at its end: "" for any path."""
 
+    def __str__(self) -> str:
+        scheme = "" if self.scheme is None else f"{self.scheme}://"
+        port = "" if self.port is None else f":{self.port}"
+        return f"{scheme}{'*.' if self.any_below else ''}{self.host}{port}{self.path}"
+
     @classmethod
     def parse(cls, text: object) -> Pattern:
         """Parse ``api.example.com``, ``*.example.com:8443``, ``https://api.example.com/v1`` …"""

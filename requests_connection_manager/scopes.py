@@ -1,4 +1,4 @@
-"""Limiters, breakers and counts by scope: one for each, whoever asks first.
+"""Policies that keep state, and counts, by scope: one for each, whoever asks first.
 
 They outlive the tables of endpoints, so that a change of the endpoints leaves their state alone.
 """
@@ -8,19 +8,23 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from . import forking
 from .hooks import Hooks
 from .ledger import Ledger
+from .limits.opening import open_store
+from .limits.store import Store
 from .patterns import Origin, Pattern
 from .policies.circuit_breaker import Breaker
+from .policies.concurrency import ConcurrencyLimiter
 from .policies.rate_limit import RateLimiter
+from .settings import Settings
 from .stats import Tally
 
 
 class Key(NamedTuple):
-    """Whose limiter or breaker it is; other numbers make another one."""
+    """Whose policy it is; other numbers make another one."""
 
     owner: Pattern | None
     """The pattern that sets it; None: the manager."""
@@ -107,12 +111,41 @@ class Kept:
         self.ledger = Ledger(hooks)
         self.limiters: Scopes[RateLimiter] = Scopes()
         self.breakers: Scopes[Breaker] = Scopes()
+        self.concurrency: Scopes[ConcurrencyLimiter] = Scopes()
         self.begin_in_child()
         forking.register(self)
         self._counted: dict[str, Counted] = {}
+        self._stores: dict[tuple[Any, ...], Store] = {}
 
     def begin_in_child(self) -> None:
         self._lock = threading.Lock()
+
+    def store(self, settings: Settings) -> Store:
+        """Return where the limits of some settings are kept."""
+        whose = (
+            settings.state,
+            settings.state_prefix,
+            settings.state_timeout,
+            settings.state_fallback,
+        )
+        with self._lock:
+            store = self._stores.get(whose)
+            if store is None:
+                store = self._stores[whose] = open_store(*whose)
+            return store
+
+    def close(self) -> None:
+        """Let go of what the stores hold open."""
+        with self._lock:
+            stores = list(self._stores.values())
+        for store in stores:
+            store.close()
+
+    def drop_idle(self) -> None:
+        """Forget the policies that hold no state."""
+        self.limiters.drop_idle()
+        self.breakers.drop_idle()
+        self.concurrency.drop_idle()
 
     def tally(self, scope: str, origin: Origin, breaker: Breaker | None, listed: bool) -> Tally:
         """Return where a scope is counted; the first to ask makes it.

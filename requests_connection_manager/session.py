@@ -194,9 +194,10 @@ class ManagedSession(requests.Session):
             adapter.close()
 
     def shut(self) -> None:
-        """Close the pools, and refuse whatever comes after."""
+        """Close the pools, and where limits are kept; refuse whatever comes after."""
         self._managing.is_shut = True
         self.close()
+        self.endpoints.close()
 
     def check_open(self) -> None:
         """Raise `ManagerClosed` after `shut`."""

@@ -264,6 +264,7 @@ class Settings:
         for each in fields(self):
             value = each.metadata["check"](each.name, getattr(self, each.name))
             object.__setattr__(self, each.name, value)
+        limits.refuse_burst_without_meaning(self.rate_limit_algorithm, self.rate_limit_burst)
 
     @property
     def timeouts(self) -> Timeouts:

@@ -10,10 +10,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 from . import forking
 from .exceptions import ConnectionManagerError
-from .policies.rate_limit import Permit, RateLimiter
+from .policies.permits import Permit, Permits
+
+if TYPE_CHECKING:
+    import requests
 
 _LOOK = 0.1
 """Seconds between two looks of a call that backs off."""
@@ -64,14 +68,19 @@ class WorkGroup:
         """How many calls are at a rate limiter: in its line, or just taking a permit."""
         return self._waiting
 
-    def acquire(
-        self, limiter: RateLimiter, longest: float, endpoint: str, check: Callable[[], object]
-    ) -> Permit:
+    def take(
+        self,
+        permits: Permits,
+        longest: float,
+        endpoint: str,
+        check: Callable[[], object],
+        request: requests.PreparedRequest | None,
+    ) -> Permit | None:
         """Take a permit, and count the call as waiting; ``check`` may end the wait by raising."""
         with self._lock:
             self._waiting += 1
         try:
-            return limiter.acquire(longest, endpoint, check)
+            return permits.take(longest, endpoint, check, request)
         finally:
             with self._lock:
                 self._waiting -= 1

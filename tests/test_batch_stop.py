@@ -184,7 +184,7 @@ def test_what_backs_off_is_not_sent_again(
     make_manager: MakeManager, server: ScriptedServer, threads: set[threading.Thread]
 ) -> None:
     busy = server.script("/busy", Reply.retry_after(FAR))
-    manager = make_manager(rate_limit_requests=None)
+    manager = make_manager(rate_limit_requests=None, respect_server_limits=False)
     results = manager.iter_batch([server.script("/first", SOON), *[busy] * 9], max_workers=3)
     next(results)
     wait_until(lambda: server.count("/busy") == 3)

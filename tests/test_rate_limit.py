@@ -148,7 +148,7 @@ def test_thirty_threads_never_take_more_than_the_window_allows() -> None:
     def work(_: int) -> None:
         start.wait()
         for _ in range(3):
-            windows.append(limit.acquire().window)
+            windows.append(limit.acquire().taken)
 
     in_threads(30, work)
     assert len(windows) == 90

@@ -34,6 +34,12 @@ class Limit(NamedTuple):
         return self.burst if self.algorithm in BURSTS else self.requests
 
 
+def in_words(limit: Limit) -> str:
+    """Say what a limit allows."""
+    burst = f", burst {limit.burst}" if limit.algorithm in BURSTS else ""
+    return f"{limit.requests} per {limit.period:g} s ({limit.algorithm}{burst})"
+
+
 def in_whole(requests: float, period: float) -> tuple[int, float]:
     """Say a limit in whole permits: 0.5 in 1 s is 1 in 2 s."""
     return (1, period / requests) if requests < 1 else (int(requests), period)
@@ -53,6 +59,19 @@ class Log(Protocol):
     def add(self, time: float, n: int) -> None:
         """Note that ``n`` permits were booked for a time."""
         ...
+
+
+class NoLog:
+    """The log of the algorithms that keep none; never asked."""
+
+    def back(self, n: int) -> float:
+        raise AssertionError
+
+    def add(self, time: float, n: int) -> None:
+        raise AssertionError
+
+
+NO_LOG = NoLog()
 
 
 class Step(NamedTuple):
@@ -130,7 +149,7 @@ def _bucket_earliest(state: State, now: float, n: int, limit: Limit, _: Log) -> 
 
 def _bucket_book(state: State, now: float, at: float, n: int, limit: Limit, _: Log) -> State:
     tokens = _tokens_at(state, at, limit) if state else limit.burst
-    return (now, at, max(0.0, tokens - n))  # below 0 by rounding only
+    return (now, at, tokens - n)  # below 0 by rounding only, which the next one makes up for
 
 
 def _bucket_expires(state: State, limit: Limit) -> float:
@@ -178,13 +197,19 @@ BURSTS = ("token_bucket", "gcra")
 """The algorithms that have a burst."""
 
 
-def at_now(state: State, now: float, limit: Limit) -> State:
-    """Return the state as it is on a clock that shows ``now``, which may have been set back."""
+def at_now(state: State, now: float, times: tuple[int, ...]) -> State:
+    """Return the state as it is on a clock that shows ``now``, which may have been set back.
+
+    A changed state must be kept even where nothing is booked: else it would never come nearer.
+    """
     if not state or now >= state[0]:
         return state
     behind = state[0] - now
-    times = STEPS[limit.algorithm].times
     return (now, *(each - behind if i in times else each for i, each in enumerate(state) if i))
+
+
+PAUSE_TIMES = (1,)
+"""Which fields of a pause are times; it is (seen, until)."""
 
 
 def capacity(limit: Limit, seconds: float) -> float:

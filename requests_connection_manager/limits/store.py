@@ -13,12 +13,13 @@ class Wanted(NamedTuple):
     scope: str
     """Whose state it is."""
     limits: tuple[Limit, ...]
-    """May be none, where only the server's word counts."""
+    """No two alike; may be none, where only the server's word counts."""
     permits: int
+    """At most the ``most`` of each limit; 0 books nothing, but keeps the pause."""
     longest: float
     """Seconds that the caller may wait; infinite: however long."""
     pause: str
-    """Whose pause is to be kept; empty: nobody's."""
+    """Whose pause is to be kept, of those of this scope."""
 
 
 class Booked(NamedTuple):
@@ -58,11 +59,14 @@ class Store(Protocol):
         """
         ...
 
-    def pause(self, scope: str, seconds: float) -> None:
-        """Let nothing go for so many seconds; one that lasts longer stands."""
+    def pause(self, scope: str, whose: str, seconds: float) -> None:
+        """Let nothing of ``whose`` go for so many seconds; one that lasts longer stands.
+
+        Pauses belong to a scope, since a store of several machines keeps each scope in one place.
+        """
         ...
 
-    def paused(self, scope: str) -> float:
+    def paused(self, scope: str, whose: str) -> float:
         """Return the seconds that a pause still lasts."""
         ...
 

@@ -17,26 +17,17 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from itertools import islice
 
 from ratelimit import RateLimitException, limits
 
 from .. import forking
 from ..exceptions import RateLimitExceeded
+from .permits import Permit
+from .waiting import LOOK, Check, refusal
 
-_LOOK = 0.2
-"""Seconds between two looks of a waiter whether its permit is still wanted."""
 _SLACK = 1.0
 """Seconds after its foreseen time at which a waiter looks whether the line still moves."""
-
-
-class Permit(NamedTuple):
-    """The right to make one attempt."""
-
-    window: float
-    """When the window that it was taken from began; for giving it back."""
-    waited: float
-    """Seconds."""
 
 
 class RateLimiter:
@@ -66,23 +57,25 @@ class RateLimiter:
         self._window.lock = threading.RLock()
         self._given_back = threading.Event()
         self._sleep = self._own_sleep or self._given_back.wait
-        self._line: deque[weakref.ref[threading.Event]] = deque()
+        self._line: deque[weakref.ref[_Place]] = deque()
 
     def acquire(
         self,
         longest: float = math.inf,
         endpoint: str = "",
-        check: Callable[[], object] | None = None,
+        check: Check | None = None,
+        permits: int = 1,
+        key: str = "",
     ) -> Permit:
-        """Take a permit, waiting at most ``longest`` seconds.
+        """Take permits, waiting at most ``longest`` seconds.
 
         Raises `RateLimitExceeded` at once where the wait would be longer; and whatever ``check``
         raises, which is called again and again while this waits.
         """
         with self._lock:
-            if not self._line and self._take() <= 0:
-                return Permit(self._window.last_reset, 0.0)
-        place = threading.Event()
+            if not self._line and self._take(permits) <= 0:
+                return Permit(self._window.last_reset, 0.0, permits)
+        place = _Place(permits)
         try:  # from here on, whatever interrupts this thread, it leaves the line
             self._join(place, longest, endpoint)
             return self._wait_in_line(place, longest, endpoint, check)
@@ -90,12 +83,12 @@ class RateLimiter:
             self._leave(place)
 
     def give_back(self, permit: Permit) -> None:
-        """Take back a permit for an attempt that was never made."""
+        """Take back permits for an attempt that was never made."""
         window = self._window
         with self._lock, window.lock:
-            if window.last_reset == permit.window:
+            if window.last_reset == permit.taken:
                 # refused tries are counted, too
-                window.num_calls = min(window.num_calls, window.clamped_calls) - 1
+                window.num_calls = min(window.num_calls, window.clamped_calls) - permit.permits
                 self._given_back.set()  # the first of the line need not sleep on
 
     @property
@@ -104,10 +97,20 @@ class RateLimiter:
         window = self._window
         return not self._line and self._clock() - window.last_reset >= window.period
 
-    def _join(self, place: threading.Event, longest: float, endpoint: str) -> None:
+    @property
+    def numbers(self) -> str:
+        """What it allows, in words."""
+        return f"{self.calls} per {self.period:g} s"
+
+    @property
+    def most(self) -> int:
+        """The most permits that one attempt can have."""
+        return self.calls
+
+    def _join(self, place: _Place, longest: float, endpoint: str) -> None:
         with self._lock:
             self._wake_first()
-            wait = self._wait_at(len(self._line))
+            wait = self._wait_behind(len(self._line), place)
             if wait > longest:
                 raise self._refusal(wait, longest, endpoint)
             self._line.append(weakref.ref(place))
@@ -115,20 +118,20 @@ class RateLimiter:
 
     def _wait_in_line(
         self,
-        place: threading.Event,
+        place: _Place,
         longest: float,
         endpoint: str,
-        check: Callable[[], object] | None,
+        check: Check | None,
     ) -> Permit:
         came = self._clock()
-        nap = math.inf if check is None else _LOOK
+        nap = math.inf if check is None else LOOK
         while not place.is_set():
             if check is not None:
                 check()
             left = came + longest - self._clock()
             with self._lock:
                 self._wake_first()
-                wait = self._wait_at(self._line.index(weakref.ref(place)))
+                wait = self._wait_behind(self._line.index(weakref.ref(place)), place)
             if left <= 0:
                 raise self._refusal(wait, longest, endpoint)
             place.wait(min(left, wait + _SLACK, nap))
@@ -136,16 +139,16 @@ class RateLimiter:
             if check is not None:
                 check()
             with self._lock:
-                wait = self._take()
+                wait = self._take(place.permits)
                 now = self._clock()
                 if wait <= 0:
-                    return Permit(self._window.last_reset, now - came)
+                    return Permit(self._window.last_reset, now - came, place.permits)
                 self._given_back.clear()
             if now + wait > came + longest:
                 raise self._refusal(wait, longest, endpoint)
             self._sleep(min(wait, nap))
 
-    def _leave(self, place: threading.Event) -> None:
+    def _leave(self, place: _Place) -> None:
         mine = weakref.ref(place)
         with self._lock:
             if mine in self._line:
@@ -160,32 +163,45 @@ class RateLimiter:
                 return
             self._line.popleft()
 
-    def _take(self) -> float:
-        """Take a permit and return 0, or return the seconds until the window ends."""
+    def _take(self, permits: int) -> float:
+        """Take permits and return 0, or return the seconds until the window ends."""
+        if permits > 1:
+            remaining = self._remaining()
+            if remaining > 0 and self._window.num_calls + permits > self.calls:
+                return remaining
         try:
-            self._count()
+            for _ in range(permits):
+                self._count()
         except RateLimitException as refused:
             return float(refused.period_remaining)
         return 0.0
 
-    def _wait_at(self, place: int) -> float:
-        window = self._window
+    def _remaining(self) -> float:
+        started: float = self._window.last_reset
+        return started + self.period - self._clock()
+
+    def _wait_behind(self, others: int, place: _Place) -> float:
+        """Return the seconds until who has so many others before him gets his permits."""
+        ahead = filter(None, (each() for each in islice(self._line, others)))
         return expected_wait(
-            place,
-            used=window.num_calls,
+            sum(each.permits for each in ahead) + place.permits - 1,
+            used=self._window.num_calls,
             calls=self.calls,
             period=self.period,
-            remaining=window.last_reset + self.period - self._clock(),
+            remaining=self._remaining(),
         )
 
     def _refusal(self, wait: float, longest: float, endpoint: str) -> RateLimitExceeded:
-        return RateLimitExceeded(
-            f"rate limit of {self.scope} ({self.calls} per {self.period:g} s): the next permit "
-            f"comes in {wait:.3g} s, and the wait may take {max(longest, 0):.3g} s. Try again in "
-            "`retry_after` seconds, or allow a longer wait: rate_limit_max_wait, total_timeout.",
-            retry_after=wait,
-            endpoint=endpoint or self.scope,
-        )
+        why = f"rate limit of {self.scope} ({self.numbers}): the next permit comes"
+        return refusal(why, wait, longest, endpoint or self.scope)
+
+
+class _Place(threading.Event):
+    """A place in the line."""
+
+    def __init__(self, permits: int) -> None:
+        super().__init__()
+        self.permits = permits
 
 
 def expected_wait(place: int, *, used: int, calls: int, period: float, remaining: float) -> float:

@@ -1,0 +1,79 @@
+"""A shared store, and one in this process that counts for as long as the shared one is gone.
+
+The law: no caller fails for the shared store's sake, and none waits for it while it is known to be
+gone, but the one whose turn it is to try. Both count from what each knows: at the change over, what
+was booked in the other is not seen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from ..exceptions import StateUnavailable
+from .absence import Absence
+from .store import Booked, Paused, Refused, Store, Wanted
+
+T = TypeVar("T")
+
+
+class _Here(NamedTuple):
+    """The receipt of the local store, which so is told from the shared one's."""
+
+    receipt: object
+
+
+class FallbackStore:
+    """Keeps the state in ``shared``, and in ``local`` where that is out of reach."""
+
+    def __init__(
+        self, shared: Store, local: Store, what: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._shared = shared
+        self._local = local
+        self._absence = Absence(what, clock)
+
+    def book(self, wanted: Wanted) -> Booked | Refused | Paused:
+        # A pause that came while the shared store was gone is known here only.
+        left = self._local.paused(wanted.scope, wanted.pause)
+        if left > 0:
+            return Paused(left)
+        answer = self._if_there(lambda: self._shared.book(wanted))
+        if answer is not None:
+            return answer
+        instead = self._local.book(wanted)
+        if isinstance(instead, Booked):
+            return Booked(instead.wait, _Here(instead.receipt))
+        return instead
+
+    def give_back(self, wanted: Wanted, booked: Booked) -> None:
+        """Permits of a shared store that is gone stay booked there."""
+        if isinstance(booked.receipt, _Here):
+            self._local.give_back(wanted, Booked(booked.wait, booked.receipt.receipt))
+        else:
+            self._if_there(lambda: self._shared.give_back(wanted, booked))
+
+    def pause(self, scope: str, whose: str, seconds: float) -> None:
+        self._local.pause(scope, whose, seconds)
+        self._if_there(lambda: self._shared.pause(scope, whose, seconds))
+
+    def paused(self, scope: str, whose: str) -> float:
+        shared = self._if_there(lambda: self._shared.paused(scope, whose))
+        return max(self._local.paused(scope, whose), shared or 0.0)
+
+    def close(self) -> None:
+        self._shared.close()
+        self._local.close()
+
+    def _if_there(self, ask: Callable[[], T]) -> T | None:
+        """Ask the shared store; None if it is gone."""
+        if not self._absence.may_try():
+            return None
+        try:
+            answer = ask()
+        except StateUnavailable as error:
+            self._absence.failed(error.__cause__ or error)
+            return None
+        self._absence.returned()
+        return answer

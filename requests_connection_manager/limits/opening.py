@@ -1,0 +1,36 @@
+"""From the value of the setting `state` to the store that it names.
+
+Nothing is opened here: the file and the socket wait for the first booking. What a store needs of
+others is imported with it, and only then.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .fallback import FallbackStore
+from .memory import MemoryStore
+from .store import Store
+
+
+def open_store(state: Any, prefix: str, timeout: float, fallback: str) -> Store:
+    """Return the store that keeps the state; the arguments are the settings of these names.
+
+    Raises `ConfigurationError` where it cannot be had, whatever comes.
+    """
+    if state == "memory":
+        return MemoryStore()
+    shared = _shared(state, prefix, timeout)
+    if fallback == "raise":
+        return shared
+    return FallbackStore(shared, MemoryStore(), "the shared state of limits")
+
+
+def _shared(state: Any, prefix: str, timeout: float) -> Store:
+    if isinstance(state, str) and state.lower().startswith("sqlite:"):
+        from .sqlite import SQLiteStore
+
+        return SQLiteStore(state.partition("://")[2], prefix, timeout)
+    from .redis import RedisStore
+
+    return RedisStore(state, prefix, timeout)

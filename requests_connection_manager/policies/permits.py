@@ -1,0 +1,178 @@
+"""What an attempt must have before it is sent: the server's leave, and permits of its limit.
+
+The server's leave comes first, and none of the permits is held while it is waited for: so a server
+that wants to be left alone holds up no other that shares the limit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from ..exceptions import ConfigurationError, ConnectionManagerError
+from .server_pause import ServerPause
+from .waiting import Check, nap
+
+if TYPE_CHECKING:
+    import requests
+
+
+class Permit(NamedTuple):
+    """The right to make one attempt."""
+
+    taken: Any
+    """What its limiter needs for taking it back."""
+    waited: float
+    """Seconds."""
+    permits: int = 1
+    """How many were taken."""
+    key: str = ""
+    """Of a limit that is kept for each key: whose it was."""
+
+
+class Limiter(Protocol):
+    """Hands out permits, in the order in which they were asked for."""
+
+    scope: str
+    """What it limits, in words."""
+
+    @property
+    def most(self) -> int:
+        """The most permits that one attempt can have."""
+        ...
+
+    def acquire(
+        self,
+        longest: float = math.inf,
+        endpoint: str = "",
+        check: Check | None = None,
+        permits: int = 1,
+        key: str = "",
+    ) -> Permit:
+        """Take permits, waiting at most ``longest`` seconds; raises `RateLimitExceeded`."""
+        ...
+
+    def give_back(self, permit: Permit) -> None:
+        """Take back permits for an attempt that was never made."""
+        ...
+
+
+class Permits:
+    """Those of one endpoint."""
+
+    def __init__(
+        self,
+        limiter: Limiter | None,
+        pause: ServerPause | None,
+        cost: int | Callable[[requests.PreparedRequest], int] = 1,
+        key: Callable[[requests.PreparedRequest], object] | None = None,
+    ) -> None:
+        self.limiter = limiter
+        self.pause = pause
+        self._cost = cost
+        self._key = key
+        self.need_a_request = callable(cost) or key is not None
+        """Whether they can be had only for a request that is prepared."""
+        if not callable(cost):
+            self._check_cost(cost)
+
+    def take(
+        self,
+        longest: float,
+        endpoint: str,
+        check: Check | None = None,
+        request: requests.PreparedRequest | None = None,
+    ) -> Permit | None:
+        """Wait until the server may be asked, and for permits; None: nothing is limited.
+
+        Raises `RateLimitExceeded` at once where either wait would be longer than allowed.
+        """
+        key, cost = "", self._cost
+        if self.need_a_request:
+            key, cost = self._key_of(request), self._cost_of(request)
+        pause = self.pause
+        if pause is None or not pause.left(key):
+            permit = self._from_limiter(longest, endpoint, check, cost, key)
+            if pause is None or permit is None or not permit.waited or not pause.left(key):
+                return permit
+            self.give_back(permit)
+        return self._after_pause(pause, longest, endpoint, check, cost, key)
+
+    def _after_pause(
+        self,
+        pause: ServerPause,
+        longest: float,
+        endpoint: str,
+        check: Check | None,
+        cost: Any,
+        key: str,
+    ) -> Permit:
+        came = time.monotonic()
+        while True:
+            while (left := pause.left(key)) > 0:
+                pause.refuse_if_beyond(left, came + longest - time.monotonic(), endpoint)
+                nap(left, check)
+            ends = came + longest
+            permit = self._from_limiter(ends - time.monotonic(), endpoint, check, cost, key)
+            if permit is None:
+                return Permit(None, time.monotonic() - came, 0, key)
+            if not permit.waited or not pause.left(key):
+                return permit._replace(waited=time.monotonic() - came)
+            self.give_back(permit)
+
+    def _from_limiter(
+        self, longest: float, endpoint: str, check: Check | None, cost: Any, key: str
+    ) -> Permit | None:
+        limiter = self.limiter
+        if limiter is None or not cost:
+            return Permit(None, 0.0, 0, key) if key else None
+        return limiter.acquire(longest, endpoint, check, cost, key)
+
+    def give_back(self, permit: Permit) -> None:
+        """Give back a permit for an attempt that was never made."""
+        if self.limiter is not None and permit.permits:
+            self.limiter.give_back(permit)
+
+    def heed(self, response: requests.Response, permit: Permit | None) -> None:
+        """Pause as long as an answer says."""
+        if self.pause is not None:
+            self.pause.heed(response, "" if permit is None else permit.key)
+
+    def _cost_of(self, request: Any) -> int:
+        cost = self._cost
+        return self._check_cost(_ask("rate_limit_cost", cost, request) if callable(cost) else cost)
+
+    def _check_cost(self, cost: Any) -> int:
+        most = math.inf if self.limiter is None else self.limiter.most
+        if isinstance(cost, int) and not isinstance(cost, bool) and 0 <= cost <= most:
+            return cost
+        raise ConfigurationError(
+            f"rate_limit_cost={cost!r} is impossible: it must be a whole number from 0 to {most}, "
+            "which is the most that the limit can ever give at once.",
+            field="rate_limit_cost",
+            value=cost,
+        )
+
+    def _key_of(self, request: Any) -> str:
+        if self._key is None:
+            return ""
+        key = _ask("rate_limit_scope", self._key, request)
+        text = key.hex() if isinstance(key, bytes) else str(key)
+        # It may well be a token, and is to be kept where others can look.
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _ask(setting: str, function: Callable[[Any], Any], request: Any) -> Any:
+    try:
+        return function(request)
+    except ConnectionManagerError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(
+            f"{setting} raised {type(error).__name__} for a request: it must return a value for "
+            "each; nothing was sent.",
+            field=setting,
+        ) from error

@@ -1,0 +1,164 @@
+"""What the settings of limits, of their state, of the breaker and of overload may be."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+import requests
+
+from requests_connection_manager import ConfigurationError, ConnectionManager
+from requests_connection_manager.layers import manager_layer
+from requests_connection_manager.settings import Settings
+
+FINE = [
+    ("rate_limit_requests", 1, 1),
+    ("rate_limit_requests", 2.0, 2),
+    ("rate_limit_requests", 0.5, 0.5),
+    ("rate_limit_requests", None, None),
+    ("rate_limits", [(10, 1), [1000, 3600]], ((10, 1), (1000, 3600))),
+    ("rate_limits", iter([(0.5, 1)]), ((0.5, 1),)),
+    ("rate_limits", None, None),
+    ("rate_limit_algorithm", "gcra", "gcra"),
+    ("rate_limit_scope", "host", "host"),
+    ("rate_limit_cost", 0, 0),
+    ("state", "memory", "memory"),
+    ("state", "sqlite:////var/lib/limits.db", "sqlite:////var/lib/limits.db"),
+    ("state", "redis://localhost:6379/0", "redis://localhost:6379/0"),
+    ("state", "rediss://user:secret@cache.test", "rediss://user:secret@cache.test"),
+    ("state", "unix:///run/redis.sock", "unix:///run/redis.sock"),
+    ("state_prefix", "fleet-1.eu:x", "fleet-1.eu:x"),
+    ("retry_budget", None, None),
+    ("retry_budget", False, None),
+    ("retry_budget", True, (0.2, 1)),
+    ("retry_budget", 0.1, (0.1, 1)),
+    ("retry_budget", [0, 3], (0, 3)),
+    ("adaptive_throttling", True, 2),
+    ("adaptive_throttling", 1.1, 1.1),
+    ("adaptive_throttling", False, None),
+    ("circuit_breaker_failure_rate", 1, 1),
+    ("circuit_breaker_recovery_max", 0, 0),
+    ("max_concurrency", 1, 1),
+    ("max_concurrency_wait", 0, 0),
+]
+WRONG = [
+    ("rate_limit_requests", 0, "whole number"),
+    ("rate_limit_requests", -1, "whole number"),
+    ("rate_limit_requests", 2.5, "5 in 2 s"),
+    ("rate_limit_requests", True, "whole number"),
+    ("rate_limit_requests", float("nan"), "whole number"),
+    ("rate_limit_requests", "10/s", "whole number"),
+    ("rate_limits", [], "one to eight"),
+    ("rate_limits", [(1, 1)] * 9, "one to eight"),
+    ("rate_limits", (10, 1), "pairs"),
+    ("rate_limits", [(10, 0)], "period"),
+    ("rate_limits", [(0, 1)], "whole number"),
+    ("rate_limits", [(10, 1, 5)], "pairs"),
+    ("rate_limits", "10/s", "pairs"),
+    ("rate_limits", {10: 1}, "pairs"),
+    ("rate_limit_algorithm", "sliding", "sliding_window"),
+    ("rate_limit_burst", 0, "whole number"),
+    ("rate_limit_burst", 5, "fixed_window"),
+    ("rate_limit_scope", "origin", "a function"),
+    ("rate_limit_scope", str, "a function"),
+    ("rate_limit_cost", -1, "whole number"),
+    ("rate_limit_cost", 0.5, "whole number"),
+    ("respect_server_limits", 1, "True or False"),
+    ("state", "sqlite://limits.db", "absolute path"),
+    ("state", "sqlite:///", "absolute path"),
+    ("state", "postgres://x/y", "redis.Redis"),
+    ("state", "redis://", "redis.Redis"),
+    ("state", 7, "redis.Redis"),
+    ("state", redis.Redis, "redis.Redis"),
+    ("state_prefix", "", "letters"),
+    ("state_prefix", "a{b}", "letters"),
+    ("state_timeout", 0, "above 0"),
+    ("state_fallback", "ignore", "'local' or 'raise'"),
+    ("circuit_breaker_failure_rate", 0, "above 0"),
+    ("circuit_breaker_failure_rate", 1.1, "at most 1"),
+    ("circuit_breaker_window", 0, "above 0"),
+    ("circuit_breaker_minimum_calls", 0, "whole number"),
+    ("circuit_breaker_slow_call", 0, "above 0"),
+    ("circuit_breaker_recovery_max", -1, "at least 0"),
+    ("circuit_breaker_recovery_jitter", 1.5, "at most 1"),
+    ("max_concurrency", 0, "whole number"),
+    ("max_concurrency_wait", -1, "at least 0"),
+    ("retry_budget", -0.1, "ratio"),
+    ("retry_budget", (0.1,), "pair"),
+    ("retry_budget", "20%", "ratio"),
+    ("adaptive_throttling", 0.5, "at least 1"),
+    ("adaptive_throttling", "yes", "at least 1"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "meant"), FINE)
+def test_what_is_fine(name: str, value: object, meant: object) -> None:
+    layer = manager_layer({name: value})
+    assert layer[name] == meant
+    assert getattr(Settings(**layer), name) == meant
+
+
+def test_a_client_is_kept_as_it_is() -> None:
+    client = redis.Redis(port=1)
+    assert Settings(state=client).state is client
+
+
+@pytest.mark.parametrize(("name", "value", "words"), WRONG)
+def test_what_is_wrong_is_said_at_once(name: str, value: object, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        ConnectionManager(**{name: value})
+    assert caught.value.field == name
+    with ConnectionManager() as manager, pytest.raises(ConfigurationError, match=words):
+        add_and_explain(manager, {name: value})
+
+
+def add_and_explain(manager: ConnectionManager, config: dict[str, object]) -> None:
+    """Add a pattern; what is wrong beside other settings is said before anything is sent."""
+    manager.add_endpoint_config("api.test", config)
+    manager.explain("http://api.test/")
+
+
+@pytest.mark.parametrize("url", ["redis://:s3cr3t@", "mysql://me:s3cr3t@host/db", "s3cr3t"])
+def test_a_wrong_state_is_not_shown(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        ConnectionManager(state=url)
+    assert "s3cr3t" not in f"{caught.value} {caught.value!r} {vars(caught.value)}"
+
+
+def test_a_state_shows_nowhere() -> None:
+    url = "redis://:s3cr3t@cache.test/0"
+    with ConnectionManager(state=url, endpoint_configs={"a.test": {"state": url}}) as manager:
+        shown = f"{manager.get_stats()} {manager.stats()} {manager.explain('http://a.test/')}"
+        shown += f"{manager!r} {manager.session.endpoints.defaults!r}"
+    assert "s3cr3t" not in shown
+
+
+def explained(manager: ConnectionManager, name: str) -> object:
+    settings = manager.explain("http://a.test/").settings
+    return next(each.value for each in settings if each.setting == name)
+
+
+def test_a_pattern_that_says_one_limit_means_one_limit() -> None:
+    with ConnectionManager(rate_limits=[(1, 1), (10, 60)]) as manager:
+        manager.add_endpoint_config("a.test", {"rate_limit_requests": 5})
+        assert explained(manager, "rate_limits") is None
+        assert manager.explain("http://a.test/").limiter == "5 per 60 s, shared by a.test"
+
+
+def test_a_pattern_with_another_algorithm_has_not_the_other_ones_burst() -> None:
+    with ConnectionManager(rate_limit_algorithm="gcra", rate_limit_burst=5) as manager:
+        manager.add_endpoint_config("a.test", {"rate_limit_algorithm": "sliding_window"})
+        assert explained(manager, "rate_limit_burst") is None
+        text = "100 per 60 s (sliding_window), shared by a.test"
+        assert manager.explain("http://a.test/").limiter == text
+        other = manager.explain("http://b.test/").limiter
+        assert other is not None
+        assert other.startswith("100 per 60 s (gcra, burst 5)")
+
+
+def test_settings_can_be_copied_with_a_function(server) -> None:
+    def key(request: requests.PreparedRequest) -> str:
+        return request.url or ""
+
+    with ConnectionManager(rate_limit_scope=key) as manager:
+        assert manager.get(server.url).status_code == 200
+        assert manager.explain(server.url).limiter
