@@ -19,7 +19,7 @@ FLOORS = [  # from the cellar up; a module may import what is below it
     {"checks", "contexts", "cookies", "events", "failures", "stats"},
     {"limits.algorithms"},
     {"limit_checks", "limits.keys", "limits.sqlite_rows", "limits.store"},
-    {"limits.sqlite_file", "log", "patterns", "settings"},
+    {"limits.redis_scripts", "limits.sqlite_file", "log", "patterns", "settings"},
     {"limits.memory", "limits.redis", "limits.sqlite"},
     {"body_end", "carried", "environment", "hooks", "layers", "limits.absence"},
     {"limits.fallback", "preparation"},
@@ -54,7 +54,7 @@ FLOORS = [  # from the cellar up; a module may import what is below it
 ONE_DOOR = {
     "ratelimit": {"policies.rate_limit"},
     "pybreaker": {"policies.circuit"},
-    "redis": {"limits.redis"},
+    "redis": {"limits.redis_scripts"},
     "tqdm": {"batch.progress"},
 }
 

@@ -14,6 +14,4 @@ if seen then
   until_then = math.max(until_then, tonumber(known) - math.max(0, tonumber(seen) - now))
 end
 local left = math.max(1, math.ceil((until_then - now) * 1000))
-redis.call(
-  'SET', KEYS[1], string.format('%.17g %.17g', now, until_then), 'PX', string.format('%.0f', left)
-)
+redis.call('SET', KEYS[1], string.format('%.17g %.17g', now, until_then), 'PX', left)
