@@ -8,7 +8,7 @@ COMPAT ?= .venv-compat
 URL    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest compat nox lint types docs bench bench-peers clean
+.PHONY: help demo test test-lowest compat nox lint types docs bench bench-peers bench-limiters clean
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -45,6 +45,9 @@ bench: $(VENV)/.ready  ## the figures, each as a ratio to a peer in the same run
 bench-peers: $(VENV)/.ready-peers  ## the same GET by other libraries, which this installs aside; draws the chart
 	$(BIN)/python -m benchmarks peers --chart docs/explanation/peers.svg
 
+bench-limiters: $(VENV)/.ready-limiters  ## limiters of other libraries, installed aside; writes the table of rate-limits.md
+	$(BIN)/python -m benchmarks.limiters
+
 clean:  ## remove what was made here
 	rm -rf $(VENV) $(COMPAT) .venv-lowest .nox site build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
@@ -69,6 +72,13 @@ $(VENV)/.ready-peers: $(VENV)/.ready
 	$(PYTHON) -m venv $(VENV)/niquests
 	$(VENV)/niquests/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(VENV)/niquests/bin/python -m pip install --quiet --group niquests
+	@touch $@
+
+# benchmarks/limiters.py looks for them here.
+$(VENV)/.ready-limiters: $(VENV)/.ready
+	$(PYTHON) -m venv $(VENV)/limiters
+	$(VENV)/limiters/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(VENV)/limiters/bin/python -m pip install --quiet --editable '.[redis]' --group limiters
 	@touch $@
 
 .venv-lowest/.ready: pyproject.toml .ci/lowest.py

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -29,24 +30,28 @@ Block = Callable[[], float]
 
 
 class Goal(NamedTuple):
-    """What a ratio should be."""
+    """What a ratio should be: between two bounds, or beyond one."""
 
-    bound: float
-    sign: str
+    lowest: float
+    highest: float
 
     def met_by(self, ratio: float) -> bool:
-        return ratio <= self.bound if self.sign == "≤" else ratio >= self.bound
+        return self.lowest <= ratio <= self.highest
 
     def __str__(self) -> str:
-        return f"{self.sign} {self.bound:g}"
+        if self.lowest == -math.inf:
+            return f"≤ {self.highest:g}"
+        if self.highest == math.inf:
+            return f"≥ {self.lowest:g}"
+        return f"{self.lowest:g}…{self.highest:g}"
 
 
 def at_most(bound: float) -> Goal:
-    return Goal(bound, "≤")
+    return Goal(-math.inf, bound)
 
 
 def at_least(bound: float) -> Goal:
-    return Goal(bound, "≥")
+    return Goal(bound, math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,12 +18,14 @@ from .layers import Layer, displaced_by, refuse_two_kinds_of_trust
 from .limits.algorithms import Limit, in_whole
 from .limits.opening import shared_state_of
 from .patterns import Origin, Pattern
+from .policies.adaptive_throttling import AdaptiveThrottle
 from .policies.booked_limit import BookedLimiter
 from .policies.circuit_breaker import Breaker, BreakerNumbers
 from .policies.concurrency import ConcurrencyLimiter
 from .policies.permits import Permits
 from .policies.rate_limit import RateLimiter
 from .policies.retry import RetryPolicy
+from .policies.retry_budget import RetryBudget
 from .policies.server_pause import ServerPause
 from .redaction import is_sensitive_field
 from .scopes import Kept, Key
@@ -74,6 +76,8 @@ class Endpoint:
     tally: Tally
     """What is counted together: a pattern on an origin, or the origin."""
     concurrency: ConcurrencyLimiter | None = None
+    retry_budget: RetryBudget | None = None
+    throttle: AdaptiveThrottle | None = None
 
     @property
     def settings(self) -> Settings:
@@ -135,6 +139,8 @@ def assemble(
         breaker=breaker,
         tally=kept.tally(scope, origin, breaker, listed),
         concurrency=_concurrency(origin, rules, merged.settings, kept, listed),
+        retry_budget=_retry_budget(origin, merged.settings, kept, listed),
+        throttle=_throttle(origin, merged.settings, kept, listed),
     )
 
 
@@ -298,6 +304,26 @@ def _concurrency(
     key = Key(owner.pattern, None, (most,)) if owner else Key(None, origin, (most,))
     scope = owner.text if owner else str(origin)
     return kept.concurrency.get(key, lambda: ConcurrencyLimiter(scope, most), listed)
+
+
+def _retry_budget(
+    origin: Origin, settings: Settings, kept: Kept, listed: bool
+) -> RetryBudget | None:
+    budget = settings.retry_budget
+    if not isinstance(budget, tuple):
+        return None
+    key = Key(None, origin, budget)
+    return kept.retry_budgets.get(key, lambda: RetryBudget(str(origin), *budget), listed)
+
+
+def _throttle(
+    origin: Origin, settings: Settings, kept: Kept, listed: bool
+) -> AdaptiveThrottle | None:
+    k = settings.adaptive_throttling
+    if k is None:
+        return None
+    key = Key(None, origin, (k,))
+    return kept.throttles.get(key, lambda: AdaptiveThrottle(str(origin), k), listed)
 
 
 def _scope_at(origin: Origin, owner: Rule | None) -> str:

@@ -13,7 +13,7 @@ from requests.exceptions import InvalidSchema
 
 from .assembly import Endpoint
 from .exceptions import Attempt, ConnectionManagerError, DeadlineExceeded
-from .failures import count_of, failure_of_status, is_failing_error
+from .failures import count_of, failure_of_status, is_accepted, is_failing_error
 from .lookup import EndpointTable
 from .policies.circuit_breaker import Admission, Breaker
 from .policies.deadline import Deadline
@@ -169,12 +169,17 @@ class Call:
         return True
 
     def admit(self, endpoint: Endpoint) -> Ticket:
-        """Ask the breaker; raises `CircuitBreakerOpen`."""
+        """Ask the breaker, then the throttle; raises `CircuitBreakerOpen`, `RateLimitExceeded`."""
         breaker = endpoint.breaker
         if breaker is None:
-            return Ticket(endpoint, None)
-        lent = None if self.parent is None else self._lent_by_parent(breaker)
-        return Ticket(endpoint, lent or breaker.admit(endpoint.name))
+            ticket = Ticket(endpoint, None)
+        else:
+            lent = None if self.parent is None else self._lent_by_parent(breaker)
+            ticket = Ticket(endpoint, lent or breaker.admit(endpoint.name))
+        # A trial is to be sent; any other admission need not be settled.
+        if endpoint.throttle is not None and not ticket.is_trial:
+            endpoint.throttle.ask(endpoint.name)
+        return ticket
 
     def _lent_by_parent(self, breaker: Breaker) -> Admission | None:
         """Take over the trial of the call that needs this one before it can be sent.
@@ -288,6 +293,8 @@ class Call:
         took = getattr(first, "elapsed", None)
         elapsed = took.total_seconds() if isinstance(took, timedelta) else 0.0
         ticket.settle(failure is None, failure, elapsed)
+        if ticket.endpoint.throttle is not None:
+            ticket.endpoint.throttle.learn(is_accepted(first, failure))
 
     def settle_by_error(self, error: Exception) -> None:
         """Settle the ticket if the adapter has not claimed it."""
@@ -297,6 +304,8 @@ class Call:
         nothing_sent = self.elsewhere or self.unprepared or isinstance(error, InvalidSchema)
         blamed = is_failing_error(error) and not nothing_sent
         ticket.settle(False, error if blamed else None)
+        if ticket.endpoint.throttle is not None and blamed:
+            ticket.endpoint.throttle.learn(False)
         mistaken = isinstance(error, (ValueError, TypeError)) and not self.hops
         refused = isinstance(error, ConnectionManagerError) and not self.hops
         if nothing_sent or mistaken or refused:

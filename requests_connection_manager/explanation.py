@@ -63,7 +63,9 @@ def explain(url: str, endpoint: Endpoint) -> Explanation:
     steps = {
         "deadline": settings.total_timeout is not None,
         "circuit breaker": breaker is not None,
+        "adaptive throttling": endpoint.throttle is not None,
         "retry": endpoint.merged.retry.enabled,
+        "retry budget": endpoint.retry_budget is not None,
         "rate limit": limiter is not None,
         "concurrency": endpoint.concurrency is not None,
         "send": True,

@@ -32,6 +32,11 @@ def failure_of_status(status: object) -> FailingStatus | None:
     return None
 
 
+def is_accepted(response: object, failure: Exception | None) -> bool:
+    """Whether the service took the request on: it neither failed nor said "too many" (429)."""
+    return failure is None and getattr(response, "status_code", None) != 429
+
+
 def is_failing_error(error: BaseException) -> bool:
     """Whether an exception counts against the service, rather than against the caller or us."""
     return _is_of_the_network(error) and not is_certificate_error(error)

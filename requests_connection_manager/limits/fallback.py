@@ -74,7 +74,7 @@ class FallbackStore:
         try:
             answer = ask()
         except StateUnavailable as error:
-            self.absence.failed(error.__cause__ or error)
+            self.absence.failed(error)
             return None
         self.absence.returned()
         return answer

@@ -98,15 +98,22 @@ class Scripts:
             except self._unknown:  # it is new there, or was flushed
                 answer = self._send(b"EVAL", it.text, words, more)
         except self._errors as error:
-            # Not in its words: a proxy that knows no AUTH says what it was told with it.
-            raise StateUnavailable(
-                f"the state of limits in Redis is out of reach: {type(error).__name__}"
-            ) from error
-        return answer.decode() if isinstance(answer, bytes) else str(answer)
+            cause = error
+        else:
+            return answer.decode() if isinstance(answer, bytes) else str(answer)
+        # Not in its words: who knows no AUTH repeats what he was told with it.
+        raise StateUnavailable(
+            f"the state of limits in Redis is out of reach: {type(cause).__name__}"
+        ) from (None if self._tells(cause) else cause)
 
     def close(self) -> None:
         if self._pool:
             self._pool.disconnect()
+
+    def _tells(self, error: Exception) -> bool:
+        settings = self._pool.connection_kwargs if self._pool else {}
+        secrets = [settings.get(name) for name in ("password", "username")]
+        return any(each and str(each) in str(error) for each in secrets)
 
     def _send(self, command: bytes, what: bytes, words: Words, more: tuple[bytes, ...]) -> Any:
         if self._pool is None:

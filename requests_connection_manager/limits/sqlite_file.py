@@ -1,7 +1,8 @@
 """A file of SQLite: a connection for each thread and process, and its tables.
 
 The law: a connection is used by the process that opened it, and by no other, not even to close it;
-and only for as long as its file is the one that bears the name.
+and only for as long as its file is the one that bears the name. Nor is one open while a process
+forks: what SQLite notes in memory of its locks would be the child's, who has none of them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _NAP = 0.001
 """Seconds, at most, between two looks whether the file is free. SQLite's own grow to 0.1 s."""
 
 _of_parents: list[sqlite3.Connection] = []
-"""Connections that this process has inherited: to let go of one would close it."""
+"""Connections that were inherited nevertheless: to let go of one would close it."""
 
 Mark = tuple[int, int]
 
@@ -62,9 +63,11 @@ class SQLiteFile:
         self._timeout = timeout
         self.begin_in_child()
         forking.register(self)
+        _files.add(self)
 
     def begin_in_child(self) -> None:
         self._turn = threading.Lock()
+        self._forking = False
         self._own = threading.local()
         self._all: weakref.WeakSet[_Opened] = weakref.WeakSet()
 
@@ -96,9 +99,23 @@ class SQLiteFile:
 
     def close(self) -> None:
         with self._turn:
-            for opened in list(self._all):
-                opened.close()
-            self._own = threading.local()
+            self._close_all()
+
+    def before_fork(self) -> None:
+        """Close it, and let nobody open it until ``after_fork``; nobody is waited for long."""
+        self._forking = self._turn.acquire(timeout=self._timeout)
+        if self._forking:
+            self._close_all()
+
+    def after_fork(self) -> None:
+        if self._forking:
+            self._forking = False
+            self._turn.release()
+
+    def _close_all(self) -> None:
+        for opened in list(self._all):
+            opened.close()
+        self._own = threading.local()
 
     def _connection(self) -> sqlite3.Connection:
         opened: _Opened | None = getattr(self._own, "opened", None)
@@ -111,6 +128,31 @@ class SQLiteFile:
         if opened.connection.in_transaction:  # an interrupt came between two steps
             opened.connection.execute("ROLLBACK")
         return opened.connection
+
+
+_files: weakref.WeakSet[SQLiteFile] = weakref.WeakSet()
+_being_forked: list[SQLiteFile] = []
+
+
+def _before_fork() -> None:
+    _being_forked[:] = _files
+    for each in _being_forked:
+        each.before_fork()
+
+
+def _after_fork() -> None:
+    for each in _being_forked:
+        each.after_fork()
+    _being_forked.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    # In a child, `begin_in_child` makes the locks anew.
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork,
+        after_in_child=_being_forked.clear,
+    )
 
 
 def mark_of(path: str) -> Mark | None:

@@ -1,0 +1,328 @@
+"""What is special to the state of limits in a file of SQLite."""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from requests_connection_manager.exceptions import StateUnavailable
+from requests_connection_manager.limits import sqlite as sqlite_store
+from requests_connection_manager.limits import sqlite_file, sqlite_rows
+from requests_connection_manager.limits.algorithms import Limit
+from requests_connection_manager.limits.sqlite import SQLiteStore
+from requests_connection_manager.limits.store import Booked, Refused, Wanted
+from tests.conftest import FakeClock, in_threads
+from tests.test_fork import Child, in_child
+
+SLIDING = Limit("sliding_window", 4, 3600.0, 4)
+ASKED = Wanted("api", (SLIDING,), 1, 0.0, "api")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "limits.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SQLiteStore]:
+    made = SQLiteStore(str(path), timeout=10)
+    yield made
+    made.close()
+
+
+def granted(store: SQLiteStore, tries: int = 10, asked: Wanted = ASKED) -> int:
+    return sum(isinstance(store.book(asked), Booked) for _ in range(tries))
+
+
+def look(path: Path, question: str) -> object:
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(question).fetchone()[0]
+    finally:
+        connection.close()
+
+
+def test_the_file_is_one_of_wal(store: SQLiteStore, path: Path) -> None:
+    granted(store)
+    assert look(path, "PRAGMA journal_mode") == "wal"
+    assert look(path, "PRAGMA user_version") == sqlite_rows.VERSION
+
+
+def test_two_stores_of_one_file_share_it_and_prefixes_do_not(
+    store: SQLiteStore, path: Path
+) -> None:
+    other, apart = SQLiteStore(str(path)), SQLiteStore(str(path), prefix="apart")
+    assert (granted(store, 3), granted(other), granted(apart)) == (3, 1, 4)
+    other.close()
+    apart.close()
+
+
+def test_what_is_known_outlives_the_store(store: SQLiteStore, path: Path) -> None:
+    granted(store)
+    store.close()
+    later = SQLiteStore(str(path))
+    assert granted(later) == 0
+    later.close()
+
+
+def test_threads_have_connections_of_their_own_which_end_with_them(
+    store: SQLiteStore, path: Path
+) -> None:
+    found: list[sqlite3.Connection] = []
+
+    def use(_: int) -> None:
+        granted(store, 1)
+        found.append(store._file._own.opened.connection)
+
+    in_threads(4, use)
+    assert len(set(map(id, found))) == 4
+    gc.collect()
+    for each in found:
+        with pytest.raises(sqlite3.ProgrammingError):
+            each.execute("SELECT 1")
+
+
+def test_a_child_goes_on_with_a_connection_of_its_own(store: SQLiteStore) -> None:
+    assert granted(store, 2) == 2
+    mine = store._file._own.opened.connection
+
+    def use() -> None:
+        assert granted(store, 1) == 1
+        store.close()
+        gc.collect()
+
+    in_child(use)
+    with pytest.raises(sqlite3.ProgrammingError):
+        mine.execute("SELECT 1")  # it was closed, and not inherited
+    assert granted(store) == 1
+
+
+def test_a_fork_while_others_book_leaves_all_of_them_working(store: SQLiteStore) -> None:
+    plenty = Wanted("plenty", (Limit("gcra", 10**6, 1.0, 10**6),), 1, math.inf, "")
+    over = threading.Event()
+    failed: list[Exception] = []
+
+    def keep_busy() -> None:
+        try:
+            while not over.is_set():
+                store.book(plenty)
+        except Exception as error:
+            failed.append(error)
+
+    busy = [threading.Thread(target=keep_busy) for _ in range(3)]
+    for each in busy:
+        each.start()
+    children = [Child(lambda: granted(store, 50, plenty)) for _ in range(4)]
+    for child in children:
+        child.join()
+    over.set()
+    for each in busy:
+        each.join(20)
+    assert not failed
+    assert granted(store) == 4
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_a_file_that_is_no_longer_there_is_opened_anew(
+    how: str, store: SQLiteStore, path: Path, tmp_path: Path
+) -> None:
+    assert granted(store) == 4
+    if how == "replaced":
+        fresh = SQLiteStore(str(tmp_path / "fresh.db"))
+        assert granted(fresh, 1) == 1
+        fresh.close()
+        Path(f"{path}-wal").unlink()  # SQLite would take it for that of the new one
+        os.replace(tmp_path / "fresh.db", path)
+    else:
+        path.unlink()
+    assert granted(store) == (3 if how == "replaced" else 4)
+    again = SQLiteStore(str(path))
+    assert granted(again) == 0
+    again.close()
+
+
+def test_a_folder_that_is_missing_is_out_of_reach_until_it_is_there(tmp_path: Path) -> None:
+    store = SQLiteStore(str(tmp_path / "missing" / "limits.db"), timeout=0.05)
+    for _ in range(3):
+        with pytest.raises(StateUnavailable, match="out of reach") as caught:
+            store.book(ASKED)
+        assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
+    (tmp_path / "missing").mkdir()
+    assert granted(store) == 4
+    store.close()
+
+
+def test_what_is_no_database_is_left_as_it_is(path: Path) -> None:
+    path.write_bytes(b"something else " * 1000)
+    store = SQLiteStore(str(path))
+    with pytest.raises(StateUnavailable):
+        store.book(ASKED)
+    assert path.read_bytes() == b"something else " * 1000
+
+
+def test_tables_of_another_version_are_left_as_they_are(store: SQLiteStore, path: Path) -> None:
+    granted(store)
+    store.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(StateUnavailable, match="version 99"):
+        store.book(ASKED)
+
+
+def test_who_holds_the_file_for_too_long_is_not_waited_for(path: Path) -> None:
+    store = SQLiteStore(str(path), timeout=0.1)
+    assert granted(store, 1) == 1
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for act in (
+        lambda: store.book(ASKED),
+        lambda: store.pause("api", "api", 1),
+        lambda: store.paused("api", "api"),
+    ):
+        with pytest.raises(StateUnavailable, match="locked"):
+            act()
+    other.execute("ROLLBACK")
+    assert granted(store) == 3
+    other.close()
+    store.close()
+
+
+def test_a_thread_that_hangs_in_its_turn_does_not_hang_the_others(path: Path) -> None:
+    store = SQLiteStore(str(path), timeout=0.05)
+    assert granted(store, 1) == 1
+    with store._file._turn, pytest.raises(StateUnavailable, match="other threads"):
+        store.book(ASKED)
+    assert granted(store) == 3
+    store.close()
+
+
+def test_a_booking_that_fails_midway_leaves_nothing_behind(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Be it a full disk or an interrupt."""
+    both = Wanted("api", (Limit("gcra", 4, 3600.0, 4), SLIDING), 1, 0.0, "api")
+    for error in (sqlite3.OperationalError("disk full"), KeyboardInterrupt()):
+        with monkeypatch.context() as patched:
+
+            def fail(*_: object, error: BaseException = error) -> None:
+                raise error
+
+            patched.setattr(sqlite_rows.Ring, "write", fail)
+            with pytest.raises((StateUnavailable, KeyboardInterrupt)):
+                store.book(both)
+        assert not store._file._own.opened.connection.in_transaction
+    assert granted(store, asked=both) == 4
+
+
+def test_a_transaction_that_an_interrupt_left_open_is_ended(store: SQLiteStore) -> None:
+    granted(store, 1)
+    store._file._own.opened.connection.execute("BEGIN IMMEDIATE")
+    assert granted(store) == 3
+
+
+def test_what_has_expired_is_purged_with_its_log(
+    path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_store, "_PURGES", 0.2)
+    store = SQLiteStore(str(path), timeout=10, clock=clock)
+    minute = (Limit("sliding_window", 4, 60.0, 4), Limit("gcra", 4, 60.0, 4))
+    most = 0
+    for n in range(1500):
+        clock.now += 1
+        store.book(Wanted(f"user {n}", minute, 1, 0.0, f"user {n}"))
+        store.pause(f"user {n}", "", 30)
+        if n % 100 == 99:
+            most = max(most, store_rows(path, "kept"))
+    assert most < 600
+    assert store_rows(path, "log") < 300
+    store.close()
+
+
+def store_rows(path: Path, table: str) -> int:
+    count = look(path, f"SELECT count(*) FROM {table}")
+    assert isinstance(count, int)
+    return count
+
+
+def test_a_long_log_is_purged_piece_by_piece(
+    path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_store, "_PURGES", 0)
+    store = SQLiteStore(str(path), timeout=10, clock=clock)
+    wide = Wanted("wide", (Limit("sliding_window", 5000, 60.0, 1),), 5000, 0.0, "")
+    assert isinstance(store.book(wide), Booked)
+    clock.now += 61
+    monkeypatch.setattr(sqlite_store, "_PURGES", 1)
+    counts = []
+    for _ in range(50):
+        store.book(ASKED._replace(scope="other"))
+        counts.append(store_rows(path, "log"))
+        if len(counts) == 1:
+            # in the midst of it, on a clock that is set back, it is simply nothing
+            clock.now -= 30
+            assert isinstance(store.book(wide._replace(permits=1)), Booked)
+            clock.now += 61
+    assert counts[0] > 2000
+    assert counts[-1] <= 5
+    assert max(before - after for before, after in pairwise(counts)) <= 2000
+    store.close()
+
+
+def test_a_booking_in_a_wide_window_reads_and_writes_as_little_as_in_a_narrow_one(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_store, "_PURGES", 0)
+    counts = []
+    for requests in (4, 100_000):
+        asked = Wanted("n", (Limit("sliding_window", requests, 3600.0, 1),), 1, math.inf, "")
+        store.book(asked._replace(permits=requests))
+        store.book(asked)
+        statements: list[str] = []
+        connection = store._file._own.opened.connection
+        connection.set_trace_callback(statements.append)
+        store.book(asked)
+        connection.set_trace_callback(None)
+        counts.append(len(statements))
+    assert counts == [6, 6]  # begin, read two, write two, commit
+
+
+def test_the_clock_is_read_inside_the_transaction(path: Path) -> None:
+    """So that who books later has the later time."""
+    inside: list[bool] = []
+
+    def clock() -> float:
+        inside.append(store._file._own.opened.connection.in_transaction)
+        return time.time()
+
+    store = SQLiteStore(str(path), clock=clock)
+    store.book(ASKED)
+    store.pause("api", "api", 1)
+    assert inside == [True, True]
+    store.close()
+
+
+def test_real_time_lets_the_next_one_go(store: SQLiteStore) -> None:
+    asked = Wanted("api", (Limit("sliding_window", 2, 0.3, 2),), 1, 0.0, "api")
+    assert granted(store, 2, asked) == 2
+    refused = store.book(asked)
+    if isinstance(refused, Refused):  # else the machine was busy for 0.3 s
+        time.sleep(refused.wait)
+        assert isinstance(store.book(asked), Booked)
+
+
+def test_its_name_is_its_file(store: SQLiteStore, path: Path) -> None:
+    assert repr(store) == f"SQLiteStore({str(path)!r})"
+
+
+def test_the_mark_of_a_file_that_is_not_there() -> None:
+    assert sqlite_file.mark_of("/nowhere/limits.db") is None
