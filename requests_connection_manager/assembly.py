@@ -16,6 +16,7 @@ import requests
 from .auth import Credential, credential_of
 from .layers import Layer, displaced_by, refuse_two_kinds_of_trust
 from .limits.algorithms import Limit, in_whole
+from .limits.opening import shared_state_of
 from .patterns import Origin, Pattern
 from .policies.adaptive_throttling import AdaptiveThrottle
 from .policies.booked_limit import BookedLimiter
@@ -38,6 +39,10 @@ LIMIT_SETTINGS = frozenset(
     }
 )
 BREAKER_SETTINGS = frozenset(f"circuit_breaker_{name}" for name in BreakerNumbers._fields)
+
+
+_FOR_EVER = 60.0
+"""Seconds that a connect or a read without a limit of its own is given, for a trial."""
 
 
 @dataclass(frozen=True)
@@ -222,18 +227,51 @@ def _breaker(
     numbers = _breaker_numbers(settings)
     if numbers is None:
         return None
-    scope = _scope_at(origin, _owner(rules, BREAKER_SETTINGS))
-    return kept.breakers.get(
-        breaker_key(origin, rules, settings),
-        lambda: Breaker(scope, numbers, tell=kept.ledger.breaker_changed),
-        listed,
-    )
+    owner = _owner(rules, _breaker_settings(settings))
+    scope, name = _scope_at(origin, owner), _name_in_state(owner, origin)
+
+    def make() -> Breaker:
+        shared = shared_state_of(kept.store(settings)) if _shares_circuits(settings) else None
+        if shared is None:
+            return Breaker(scope, numbers, tell=kept.ledger.breaker_changed)
+        from .policies.shared_breaker import SharedBreaker  # late: only who has a Redis needs it
+        from .policies.shared_circuit import CircuitInRedis
+
+        lease = max(numbers.recovery_timeout, _longest_call(settings))
+        there = CircuitInRedis(shared.scripts, settings.state_prefix, name, numbers, lease)
+        return SharedBreaker(
+            scope, numbers, there, shared.absence, tell=kept.ledger.breaker_changed
+        )
+
+    return kept.breakers.get(breaker_key(origin, rules, settings), make, listed)
 
 
 def breaker_key(origin: Origin, rules: tuple[Rule, ...], settings: Settings) -> Key:
     """Return whose breaker the URLs of an origin get that match ``rules``."""
-    owner = _owner(rules, BREAKER_SETTINGS)
-    return Key(owner and owner.pattern, origin, _breaker_numbers(settings) or ())
+    owner = _owner(rules, _breaker_settings(settings))
+    numbers: tuple[Any, ...] = _breaker_numbers(settings) or ()
+    if _shares_circuits(settings):
+        numbers += (settings.state, settings.state_prefix)
+    return Key(owner and owner.pattern, origin, numbers)
+
+
+def _breaker_settings(settings: Settings) -> frozenset[str]:
+    if _shares_circuits(settings):
+        return BREAKER_SETTINGS | {"state", "state_prefix"}
+    return BREAKER_SETTINGS
+
+
+def _shares_circuits(settings: Settings) -> bool:
+    state = settings.state
+    return not isinstance(state, str) or not state.lower().startswith(("memory", "sqlite:"))
+
+
+def _longest_call(settings: Settings) -> float:
+    """Return the seconds after which nothing is to be heard of a trial any more."""
+    if settings.total_timeout is not None:
+        return settings.total_timeout
+    connect, read = settings.timeouts
+    return sum(_FOR_EVER if each is None else each for each in (connect, read))
 
 
 def _breaker_numbers(settings: Settings) -> BreakerNumbers | None:

@@ -32,7 +32,7 @@ class Key(NamedTuple):
     """The pattern that sets it; None: the manager."""
     origin: Origin | None
     """None: it is for all origins."""
-    numbers: tuple[float | None, ...]
+    numbers: tuple[Any, ...]
 
 
 class Stateful(Protocol):

@@ -11,6 +11,7 @@ import pybreaker
 CLOSED: str = pybreaker.STATE_CLOSED
 OPEN: str = pybreaker.STATE_OPEN
 HALF_OPEN: str = pybreaker.STATE_HALF_OPEN
+MemoryStorage = pybreaker.CircuitMemoryStorage
 _NEVER = 2**62
 """pybreaker knows no circuit that failures in a row do not open."""
 
@@ -44,11 +45,13 @@ class Circuit(pybreaker.CircuitBreaker):
         recovery_timeout: float,
         success_threshold: int,
         keeper: Keeper,
+        storage: MemoryStorage | None = None,
     ) -> None:
         self._forced: str | None = None
         self._moves_itself = False
         self._keeper = keeper
         super().__init__(
+            state_storage=storage,
             fail_max=_NEVER if failure_threshold is None else failure_threshold,
             reset_timeout=recovery_timeout,
             success_threshold=success_threshold,
@@ -56,6 +59,11 @@ class Circuit(pybreaker.CircuitBreaker):
             throw_new_error_on_trip=False,  # the call that trips it keeps its own error
             listeners=[_Watch(keeper.changed)],
         )
+
+    @property
+    def known_state(self) -> str:
+        """``current_state``, as far as it is known here."""
+        return self._state_storage.state
 
     @property
     def forced(self) -> str | None:

@@ -79,15 +79,12 @@ class Breaker:
         )
         self._last_error: Exception | None = None
         self._admission = Admission(generation=0, is_trial=False)
-        self.circuit = Circuit(
-            scope,
-            numbers.failure_threshold,
-            numbers.recovery_timeout,
-            numbers.success_threshold,
-            keeper=self,
-        )
+        self.circuit = self._make_circuit()
         self.begin_in_child()
         forking.register(self)
+
+    def _make_circuit(self) -> Circuit:
+        return Circuit(self.scope, *self._numbers[:3], keeper=self)
 
     def begin_in_child(self) -> None:
         # pybreaker has no public way to look and decide in one step. Its RLock has kept this
@@ -106,7 +103,7 @@ class Breaker:
 
     def _admit(self, endpoint: str) -> Admission:
         with self._lock:
-            state = self.circuit.current_state
+            state = self.circuit.known_state
             if state == CLOSED:
                 return self._admission
             if state == OPEN:
@@ -175,7 +172,7 @@ class Breaker:
         window, numbers = self._window, self._numbers
         if window is None or numbers.failure_rate is None or admission.is_trial:
             return
-        if self.circuit.current_state == CLOSED:
+        if self.circuit.known_state == CLOSED:
             window.add(failed)
             if window.exceeds(numbers.failure_rate, numbers.minimum_calls):
                 self.circuit.open()
@@ -195,12 +192,12 @@ class Breaker:
     def idle(self) -> bool:
         """Whether it may be forgotten, should there be too many: it counts no recent failure."""
         circuit, now = self.circuit, self._clock()
-        if circuit.forced is not None or circuit.current_state == HALF_OPEN:
+        if circuit.forced is not None or circuit.known_state == HALF_OPEN:
             return False
         with self._lock:
             if self._window is not None and self._window.failures:
                 return False
-            if circuit.current_state == CLOSED:
+            if circuit.known_state == CLOSED:
                 if self._open_time.has_grown(now):
                     return False
                 if circuit.fail_counter == 0:
@@ -223,13 +220,9 @@ class Breaker:
         return self.circuit.forced is None
 
     def changed(self, old: str, new: str) -> None:
-        """Begin a new generation; called under the lock, by whoever changed the state."""
-        now = self._clock()
-        self._admission = Admission(self._admission.generation + 1, is_trial=False)
-        self._trial = None
-        self._changed_at = now
-        if self._window is not None:
-            self._window.clear()
+        """Note a change; called under the lock, by whoever changed the state."""
+        self._begin_generation()
+        self._changed_at = now = self._clock()
         if new == OPEN:
             self._opened_at = now
             shortest = self.circuit.reset_timeout
@@ -241,6 +234,12 @@ class Breaker:
         if new == CLOSED:
             self._open_time.closed(now)
             self._last_error = None
+
+    def _begin_generation(self) -> None:
+        self._admission = Admission(self._admission.generation + 1, is_trial=False)
+        self._trial = None
+        if self._window is not None:
+            self._window.clear()
 
     def forget(self) -> None:
         """Forget the trips, for a circuit that is reset; called under the lock."""

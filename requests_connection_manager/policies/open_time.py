@@ -57,6 +57,10 @@ class OpenTime:
         """Begin anew, with the circuit closed."""
         self._trips = 0
 
+    def adopt(self, trips: int, seconds: float) -> None:
+        """Go on from what others have counted."""
+        self._trips, self.seconds = trips, seconds
+
     def has_grown(self, now: float) -> bool:
         """Whether a trip now would not be the first; of a closed circuit."""
         return self._trips > 0 and now - self._closed_at <= self.seconds
