@@ -1,8 +1,8 @@
 """A hop: one request to one URL, in as many attempts as its policies allow.
 
-Outermost first: the breaker lets the hop go, or rejects it; the loop sends until an answer stands
-or the retries end; an attempt takes its permit, then its slot, and is sent. No lock is held while
-any of this waits.
+Outermost first: the breaker and the throttle let the hop go, or reject it; the loop sends until an
+answer stands or the retries end; an attempt takes its permit, then its slot, and is sent. No lock
+is held while any of this waits.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ class ManagedAdapter(BoundedAdapter):
                 hop.forget()
             raise
         finally:
-            ticket.settle(hop.answered, hop.failure)
+            ticket.settle(hop.answered, hop.failure, hop.log[-1].elapsed if hop.log else 0.0)
+            if endpoint.throttle is not None:
+                endpoint.throttle.learn(hop.accepted)
             hop.let_go_of_errors()
 
     def _send_retrying(self, hop: Hop) -> requests.Response:
@@ -132,6 +134,9 @@ class ManagedAdapter(BoundedAdapter):
             raise hop.call.too_late(hop.url, "no time was left for another attempt")
         limiter = hop.endpoint.concurrency
         slot = None if limiter is None else hop.take_slot(limiter)
+        budget = hop.endpoint.retry_budget
+        if budget is not None and not hop.log:
+            budget.call()
         started_at, start = time.time(), time.monotonic()
         answer: Answer | None = None
         earlier = hop.failure

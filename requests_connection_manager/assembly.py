@@ -16,13 +16,16 @@ import requests
 from .auth import Credential, credential_of
 from .layers import Layer, displaced_by, refuse_two_kinds_of_trust
 from .limits.algorithms import Limit, in_whole
+from .limits.opening import shared_state_of
 from .patterns import Origin, Pattern
+from .policies.adaptive_throttling import AdaptiveThrottle
 from .policies.booked_limit import BookedLimiter
-from .policies.circuit_breaker import Breaker
+from .policies.circuit_breaker import Breaker, BreakerNumbers
 from .policies.concurrency import ConcurrencyLimiter
 from .policies.permits import Permits
 from .policies.rate_limit import RateLimiter
 from .policies.retry import RetryPolicy
+from .policies.retry_budget import RetryBudget
 from .policies.server_pause import ServerPause
 from .redaction import is_sensitive_field
 from .scopes import Kept, Key
@@ -35,13 +38,11 @@ LIMIT_SETTINGS = frozenset(
         *("rate_limit_algorithm", "rate_limit_burst", "state", "state_prefix"),
     }
 )
-BREAKER_SETTINGS = frozenset(
-    {
-        "circuit_breaker_failure_threshold",
-        "circuit_breaker_recovery_timeout",
-        "circuit_breaker_success_threshold",
-    }
-)
+BREAKER_SETTINGS = frozenset(f"circuit_breaker_{name}" for name in BreakerNumbers._fields)
+
+
+_FOR_EVER = 60.0
+"""Seconds that a connect or a read without a limit of its own is given, for a trial."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class Endpoint:
     tally: Tally
     """What is counted together: a pattern on an origin, or the origin."""
     concurrency: ConcurrencyLimiter | None = None
+    retry_budget: RetryBudget | None = None
+    throttle: AdaptiveThrottle | None = None
 
     @property
     def settings(self) -> Settings:
@@ -136,6 +139,8 @@ def assemble(
         breaker=breaker,
         tally=kept.tally(scope, origin, breaker, listed),
         concurrency=_concurrency(origin, rules, merged.settings, kept, listed),
+        retry_budget=_retry_budget(origin, merged.settings, kept, listed),
+        throttle=_throttle(origin, merged.settings, kept, listed),
     )
 
 
@@ -219,30 +224,73 @@ def _name_in_state(owner: Rule | None, origin: Origin | None) -> str:
 def _breaker(
     origin: Origin, rules: tuple[Rule, ...], settings: Settings, kept: Kept, listed: bool
 ) -> Breaker | None:
-    threshold = settings.circuit_breaker_failure_threshold
-    recovery = settings.circuit_breaker_recovery_timeout
-    trials = settings.circuit_breaker_success_threshold
-    if threshold is None or recovery is None:
+    numbers = _breaker_numbers(settings)
+    if numbers is None:
         return None
-    scope = _scope_at(origin, _owner(rules, BREAKER_SETTINGS))
-    return kept.breakers.get(
-        breaker_key(origin, rules, settings),
-        lambda: Breaker(scope, threshold, recovery, trials, tell=kept.ledger.breaker_changed),
-        listed,
-    )
+    owner = _owner(rules, _breaker_settings(settings))
+    scope, name = _scope_at(origin, owner), _name_in_state(owner, origin)
+
+    def make() -> Breaker:
+        shared = shared_state_of(kept.store(settings)) if _shares_circuits(settings) else None
+        if shared is None:
+            return Breaker(scope, numbers, tell=kept.ledger.breaker_changed)
+        from .policies.shared_breaker import SharedBreaker  # late: only who has a Redis needs it
+        from .policies.shared_circuit import CircuitInRedis
+
+        lease = max(numbers.recovery_timeout, _longest_call(settings))
+        there = CircuitInRedis(shared.scripts, settings.state_prefix, name, numbers, lease)
+        return SharedBreaker(
+            scope, numbers, there, shared.absence, tell=kept.ledger.breaker_changed
+        )
+
+    return kept.breakers.get(breaker_key(origin, rules, settings), make, listed)
 
 
 def breaker_key(origin: Origin, rules: tuple[Rule, ...], settings: Settings) -> Key:
     """Return whose breaker the URLs of an origin get that match ``rules``."""
-    owner = _owner(rules, BREAKER_SETTINGS)
-    return Key(
-        owner and owner.pattern,
-        origin,
-        (
-            settings.circuit_breaker_failure_threshold,
-            settings.circuit_breaker_recovery_timeout,
-            settings.circuit_breaker_success_threshold,
-        ),
+    owner = _owner(rules, _breaker_settings(settings))
+    numbers: tuple[Any, ...] = _breaker_numbers(settings) or ()
+    if _shares_circuits(settings):
+        numbers += (settings.state, settings.state_prefix)
+    return Key(owner and owner.pattern, origin, numbers)
+
+
+def _breaker_settings(settings: Settings) -> frozenset[str]:
+    if _shares_circuits(settings):
+        return BREAKER_SETTINGS | {"state", "state_prefix"}
+    return BREAKER_SETTINGS
+
+
+def _shares_circuits(settings: Settings) -> bool:
+    state = settings.state
+    return not isinstance(state, str) or not state.lower().startswith(("memory", "sqlite:"))
+
+
+def _longest_call(settings: Settings) -> float:
+    """Return the seconds after which nothing is to be heard of a trial any more."""
+    if settings.total_timeout is not None:
+        return settings.total_timeout
+    connect, read = settings.timeouts
+    return sum(_FOR_EVER if each is None else each for each in (connect, read))
+
+
+def _breaker_numbers(settings: Settings) -> BreakerNumbers | None:
+    """Return the numbers of a breaker; None: there is none."""
+    threshold = settings.circuit_breaker_failure_threshold
+    recovery = settings.circuit_breaker_recovery_timeout
+    rate = settings.circuit_breaker_failure_rate
+    if recovery is None or (threshold is None and rate is None):
+        return None
+    return BreakerNumbers(
+        failure_threshold=threshold,
+        recovery_timeout=recovery,
+        success_threshold=settings.circuit_breaker_success_threshold,
+        recovery_max=settings.circuit_breaker_recovery_max,
+        recovery_jitter=settings.circuit_breaker_recovery_jitter,
+        failure_rate=rate,
+        window=settings.circuit_breaker_window,
+        minimum_calls=settings.circuit_breaker_minimum_calls,
+        slow_call=settings.circuit_breaker_slow_call,
     )
 
 
@@ -256,6 +304,26 @@ def _concurrency(
     key = Key(owner.pattern, None, (most,)) if owner else Key(None, origin, (most,))
     scope = owner.text if owner else str(origin)
     return kept.concurrency.get(key, lambda: ConcurrencyLimiter(scope, most), listed)
+
+
+def _retry_budget(
+    origin: Origin, settings: Settings, kept: Kept, listed: bool
+) -> RetryBudget | None:
+    budget = settings.retry_budget
+    if not isinstance(budget, tuple):
+        return None
+    key = Key(None, origin, budget)
+    return kept.retry_budgets.get(key, lambda: RetryBudget(str(origin), *budget), listed)
+
+
+def _throttle(
+    origin: Origin, settings: Settings, kept: Kept, listed: bool
+) -> AdaptiveThrottle | None:
+    k = settings.adaptive_throttling
+    if k is None:
+        return None
+    key = Key(None, origin, (k,))
+    return kept.throttles.get(key, lambda: AdaptiveThrottle(str(origin), k), listed)
 
 
 def _scope_at(origin: Origin, owner: Rule | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, NamedTuple, Protocol
 
 import requests
@@ -12,7 +13,7 @@ from requests.exceptions import InvalidSchema
 
 from .assembly import Endpoint
 from .exceptions import Attempt, ConnectionManagerError, DeadlineExceeded
-from .failures import count_of, failure_of_status, is_failing_error
+from .failures import count_of, failure_of_status, is_accepted, is_failing_error
 from .lookup import EndpointTable
 from .policies.circuit_breaker import Admission, Breaker
 from .policies.deadline import Deadline
@@ -68,15 +69,18 @@ class Ticket:
         if breaker is not None and admission is not None:
             self.admission = breaker.renew(admission, self.endpoint.name)
 
-    def settle(self, answered: bool, failure: Exception | None) -> None:
-        """Tell the breaker what came of the hop; neither: nothing was learned of the service."""
+    def settle(self, answered: bool, failure: Exception | None, elapsed: float = 0.0) -> None:
+        """Tell the breaker what came of the hop, and how long its last attempt took.
+
+        Neither: nothing was learned of the service.
+        """
         breaker, admission = self.endpoint.breaker, self.admission
         if breaker is None or admission is None:
             return
         if failure is not None:
             breaker.failed(admission, failure)
         elif answered:
-            breaker.succeeded(admission)
+            breaker.succeeded(admission, elapsed)
         else:
             breaker.withdraw(admission)
 
@@ -165,12 +169,17 @@ class Call:
         return True
 
     def admit(self, endpoint: Endpoint) -> Ticket:
-        """Ask the breaker; raises `CircuitBreakerOpen`."""
+        """Ask the breaker, then the throttle; raises `CircuitBreakerOpen`, `RateLimitExceeded`."""
         breaker = endpoint.breaker
         if breaker is None:
-            return Ticket(endpoint, None)
-        lent = None if self.parent is None else self._lent_by_parent(breaker)
-        return Ticket(endpoint, lent or breaker.admit(endpoint.name))
+            ticket = Ticket(endpoint, None)
+        else:
+            lent = None if self.parent is None else self._lent_by_parent(breaker)
+            ticket = Ticket(endpoint, lent or breaker.admit(endpoint.name))
+        # A trial is to be sent; any other admission need not be settled.
+        if endpoint.throttle is not None and not ticket.is_trial:
+            endpoint.throttle.ask(endpoint.name)
+        return ticket
 
     def _lent_by_parent(self, breaker: Breaker) -> Admission | None:
         """Take over the trial of the call that needs this one before it can be sent.
@@ -281,7 +290,11 @@ class Call:
         failure = failure_of_status(getattr(first, "status_code", None))
         if ticket.endpoint.permits is not None and isinstance(first, requests.Response):
             ticket.endpoint.permits.heed(first, ticket.permit)
-        ticket.settle(failure is None, failure)
+        took = getattr(first, "elapsed", None)
+        elapsed = took.total_seconds() if isinstance(took, timedelta) else 0.0
+        ticket.settle(failure is None, failure, elapsed)
+        if ticket.endpoint.throttle is not None:
+            ticket.endpoint.throttle.learn(is_accepted(first, failure))
 
     def settle_by_error(self, error: Exception) -> None:
         """Settle the ticket if the adapter has not claimed it."""
@@ -291,6 +304,8 @@ class Call:
         nothing_sent = self.elsewhere or self.unprepared or isinstance(error, InvalidSchema)
         blamed = is_failing_error(error) and not nothing_sent
         ticket.settle(False, error if blamed else None)
+        if ticket.endpoint.throttle is not None and blamed:
+            ticket.endpoint.throttle.learn(False)
         mistaken = isinstance(error, (ValueError, TypeError)) and not self.hops
         refused = isinstance(error, ConnectionManagerError) and not self.hops
         if nothing_sent or mistaken or refused:

@@ -18,7 +18,7 @@ from .hooks import Hooks
 from .layers import Layer, checked_layer, endpoint_layer
 from .lookup import EndpointTable
 from .patterns import Pattern
-from .policies.circuit_breaker import Circuit
+from .policies.circuit import Circuit
 from .scopes import Counted, Kept, Key
 from .settings import Settings
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from .assembly import Endpoint
+from .policies.circuit import Circuit
 from .redaction import REDACTED, public_url
 from .settings import SECRETS
 
@@ -62,7 +63,9 @@ def explain(url: str, endpoint: Endpoint) -> Explanation:
     steps = {
         "deadline": settings.total_timeout is not None,
         "circuit breaker": breaker is not None,
+        "adaptive throttling": endpoint.throttle is not None,
         "retry": endpoint.merged.retry.enabled,
+        "retry budget": endpoint.retry_budget is not None,
         "rate limit": limiter is not None,
         "concurrency": endpoint.concurrency is not None,
         "send": True,
@@ -79,9 +82,13 @@ def explain(url: str, endpoint: Endpoint) -> Explanation:
             for each in fields(settings)
         ),
         limiter=f"{limiter.numbers}, shared by {limiter.scope}" if limiter else None,
-        breaker=f"{breaker.scope}, {breaker.circuit.current_state}" if breaker else None,
+        breaker=f"{breaker.scope}, {_state_of(breaker.circuit)}" if breaker else None,
         order=tuple(step for step, acts in steps.items() if acts),
     )
+
+
+def _state_of(circuit: Circuit) -> str:
+    return f"forced {circuit.forced}" if circuit.forced else circuit.current_state
 
 
 def _shown(name: str, value: Any) -> Any:

@@ -32,6 +32,11 @@ def failure_of_status(status: object) -> FailingStatus | None:
     return None
 
 
+def is_accepted(response: object, failure: Exception | None) -> bool:
+    """Whether the service took the request on: it neither failed nor said "too many" (429)."""
+    return failure is None and getattr(response, "status_code", None) != 429
+
+
 def is_failing_error(error: BaseException) -> bool:
     """Whether an exception counts against the service, rather than against the caller or us."""
     return _is_of_the_network(error) and not is_certificate_error(error)
@@ -93,6 +98,15 @@ class FailingStatus(requests.HTTPError):
         return f"status {self.args[0]}"
 
 
+class SlowAnswer(requests.Timeout):
+    """An answer that took too long to count for the service, as the error that it stands for."""
+
+    @classmethod
+    def after(cls, elapsed: float, longest: float) -> SlowAnswer:
+        """Make the one for an answer that took ``elapsed`` seconds."""
+        return cls(f"answer after {elapsed:.3g} s, slow_call={longest:g}")
+
+
 def without_traceback(error: Exception) -> Exception:
     """Make an error of the same kind; the original would keep the frames of its call alive."""
     if isinstance(error, FailingStatus):
@@ -105,7 +119,7 @@ def without_traceback(error: Exception) -> Exception:
 
 def in_short(error: BaseException) -> str:
     """Say what happened without the URL, which may hold credentials."""
-    if isinstance(error, FailingStatus):
+    if isinstance(error, (FailingStatus, SlowAnswer)):
         return str(error)
     name = type(error).__name__
     for inner in _inside(error):

@@ -12,7 +12,14 @@ from .assembly import Endpoint
 from .attempt import is_ready_again
 from .call import Call, Sent, Ticket, told
 from .exceptions import ConnectionManagerError, MaxRetriesExceeded
-from .failures import count_of, failure_of_status, in_short, is_failing_error, never_left
+from .failures import (
+    count_of,
+    failure_of_status,
+    in_short,
+    is_accepted,
+    is_failing_error,
+    never_left,
+)
 from .policies.concurrency import ConcurrencyLimiter, Slot
 from .policies.permits import Permit
 from .policies.retry import Stop
@@ -89,6 +96,13 @@ class Hop:
         """Draw no conclusion on the service."""
         self.answered, self.failure = False, None
 
+    @property
+    def accepted(self) -> bool | None:
+        """Whether the service took it on; None: nothing was learned of it."""
+        if not self.answered and self.failure is None:
+            return None
+        return is_accepted(self.log[-1].answer, self.failure)
+
     def had_its_time(self, seconds: float) -> bool:
         """Whether the service has had the better part of a deadline for its answers.
 
@@ -129,6 +143,9 @@ class Hop:
         untouched = isinstance(answer, Exception) and never_left(answer)
         if not untouched and not is_ready_again(self.request):
             return Stop("its body can be read only once, so that it was not sent twice")
+        budget = self.endpoint.retry_budget
+        if budget is not None and not budget.may_retry():
+            return Stop(f"the retry budget of {budget.scope} is spent ({budget})")
         return None
 
     def exhausted(

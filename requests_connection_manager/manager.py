@@ -22,7 +22,7 @@ from .hooks import Hooks, HookType, hook_kind_of
 from .layers import manager_layer
 from .live_settings import LiveSettings
 from .patterns import as_text
-from .policies.circuit_breaker import Circuit, WorstCircuit
+from .policies.circuit import Circuit, WorstCircuit
 from .report import Statistics, gather
 from .session_like import SessionLike
 from .settings import DEFAULTS, ManagerSettings

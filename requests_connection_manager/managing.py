@@ -109,6 +109,7 @@ class Managing(Signing):
         try:
             return in_ring(call, method, text, admit_and_forward)
         except ConnectionManagerError as error:
+            error.endpoint = error.endpoint or endpoint.name
             if error.request is None:
                 error.request = requests.Request(
                     method,

@@ -9,7 +9,7 @@ from typing import Any
 
 from .adapter import ManagedAdapter
 from .endpoints import Endpoints
-from .policies.circuit_breaker import WorstCircuit
+from .policies.circuit import WorstCircuit
 from .redaction import REDACTED, redact_sensitive_data
 from .session import ManagedSession
 from .settings import SECRETS

@@ -16,9 +16,11 @@ from .ledger import Ledger
 from .limits.opening import open_store
 from .limits.store import Store
 from .patterns import Origin, Pattern
+from .policies.adaptive_throttling import AdaptiveThrottle
 from .policies.circuit_breaker import Breaker
 from .policies.concurrency import ConcurrencyLimiter
 from .policies.rate_limit import RateLimiter
+from .policies.retry_budget import RetryBudget
 from .settings import Settings
 from .stats import Tally
 
@@ -30,7 +32,7 @@ class Key(NamedTuple):
     """The pattern that sets it; None: the manager."""
     origin: Origin | None
     """None: it is for all origins."""
-    numbers: tuple[float | None, ...]
+    numbers: tuple[Any, ...]
 
 
 class Stateful(Protocol):
@@ -112,6 +114,8 @@ class Kept:
         self.limiters: Scopes[RateLimiter] = Scopes()
         self.breakers: Scopes[Breaker] = Scopes()
         self.concurrency: Scopes[ConcurrencyLimiter] = Scopes()
+        self.retry_budgets: Scopes[RetryBudget] = Scopes()
+        self.throttles: Scopes[AdaptiveThrottle] = Scopes()
         self.begin_in_child()
         forking.register(self)
         self._counted: dict[str, Counted] = {}
@@ -146,6 +150,8 @@ class Kept:
         self.limiters.drop_idle()
         self.breakers.drop_idle()
         self.concurrency.drop_idle()
+        self.retry_budgets.drop_idle()
+        self.throttles.drop_idle()
 
     def tally(self, scope: str, origin: Origin, breaker: Breaker | None, listed: bool) -> Tally:
         """Return where a scope is counted; the first to ask makes it.

@@ -248,7 +248,7 @@ def test_a_deadline_in_an_attempt_is_a_failure_one_before_it_is_not(
     make_manager: MakeManager, server: ScriptedServer
 ) -> None:
     url = server.script("/slow", Reply.retry_after(30, status=429), Reply(delay=30))
-    manager = make_manager(total_timeout=0.3)
+    manager = make_manager(total_timeout=0.3, respect_server_limits=False)
     with pytest.raises(DeadlineExceeded):
         manager.get(url)
     assert manager.circuit_breaker.fail_counter == 0

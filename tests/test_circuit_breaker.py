@@ -9,14 +9,16 @@ import pytest
 import requests
 
 from requests_connection_manager import CircuitBreakerOpen
-from requests_connection_manager.policies.circuit_breaker import Breaker, WorstCircuit
+from requests_connection_manager.policies.circuit import WorstCircuit
+from requests_connection_manager.policies.circuit_breaker import Breaker, BreakerNumbers
 from tests.conftest import in_threads
 
 ERROR = requests.ConnectionError("down")
 
 
 def make(clock, threshold: int = 3, recovery: float = 10, trials: int = 1) -> Breaker:
-    return Breaker("http://a.test", threshold, recovery, trials, clock=clock)
+    numbers = BreakerNumbers(threshold, recovery, trials, recovery_jitter=0)
+    return Breaker("http://a.test", numbers, clock=clock)
 
 
 def trip(breaker: Breaker) -> None:
@@ -77,14 +79,14 @@ def test_half_open_exactly_one_trial_is_out(clock) -> None:
     assert not breaker.admit().is_trial
 
 
-def test_a_failed_trial_opens_it_for_another_whole_time(clock) -> None:
+def test_a_failed_trial_opens_it_for_twice_the_time(clock) -> None:
     breaker = make(clock)
     trip(breaker)
     clock.now += 15
     breaker.failed(breaker.admit(), ERROR)
     with pytest.raises(CircuitBreakerOpen) as caught:
         breaker.admit()
-    assert caught.value.retry_after == pytest.approx(10)
+    assert caught.value.retry_after == pytest.approx(20)
     assert breaker.circuit.current_state == "open"
 
 

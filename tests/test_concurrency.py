@@ -174,6 +174,28 @@ class TestLine:
         assert most[0] == 3
         assert limiter.idle
 
+    def test_with_a_collector_that_runs_all_the_time(self) -> None:
+        """It frees slots in whatever thread it runs, in the midst of taking one, too."""
+        limiter, before = ConcurrencyLimiter("scope", 2), gc.get_threshold()
+        ended: list[int] = []
+
+        def work(n: int) -> None:
+            for _ in range(50):
+                circle: list[object] = [limiter.acquire(FAR, check=gc.collect)]
+                circle.append(circle)
+            ended.append(n)
+
+        gc.freeze()  # what is there already need not be looked through each time
+        gc.set_threshold(1, 1, 1)
+        try:
+            in_threads(6, work)
+        finally:
+            gc.set_threshold(*before)
+            gc.unfreeze()
+        gc.collect()
+        assert len(ended) == 6
+        assert limiter.idle
+
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
     @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
     def test_a_child_begins_with_all_slots_free(self) -> None:
@@ -553,7 +575,8 @@ def test_a_batch_keeps_the_bound_and_leaves_the_line_when_stopped(
     assert [result.status_code for result in results] == [200] * 12
     assert server.most_at_once == 2
     held = [manager.get(server.url, stream=True) for _ in range(2)]
-    batch = manager.iter_batch([server.url + "/free", *[server.url] * 50], max_workers=6)
+    first = server.script("/free", Reply(delay=0.5))  # when all others have been sent
+    batch = manager.iter_batch([first, *[server.url] * 50], max_workers=6)
     assert next(batch).error is None
     limiter = limiter_of(manager, url)
     wait_until(lambda: len(limiter._line) >= 5)

@@ -119,7 +119,7 @@ def test_changes_of_a_circuit_are_told_and_no_lock_is_held(
     assert [str(event.last_error) for event in heard] == ["status 503"] * 2 + ["status 500"] * 3
 
 
-def test_a_circuit_that_is_forced_is_told_with_the_next_call(
+def test_a_circuit_that_is_moved_by_hand_is_told_once(
     server: ScriptedServer, manager: ConnectionManager
 ) -> None:
     manager.get(server.url)

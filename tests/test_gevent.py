@@ -87,6 +87,16 @@ print(json.dumps([outcomes, order]))
     assert limited[10] - limited[5] >= 0.9
 
 
+def test_slots_are_shared_by_greenlets(server: ScriptedServer, bundle: str) -> None:
+    url = server.script("/slow", Reply(delay=0.05))
+    script = """
+manager = ConnectionManager(max_concurrency=3, rate_limit_requests=None, pool_maxsize=20)
+print(json.dumps(outcomes_of(get, 20)))
+"""
+    assert run(script, url, bundle) == ["200"] * 20
+    assert server.most_at_once == 3
+
+
 def test_calls_of_greenlets_do_not_mix(server: ScriptedServer, bundle: str) -> None:
     """What a call carries is in context variables: deadline, ticket, and the key of its query."""
     server.script("/slow", Reply(delay=30))

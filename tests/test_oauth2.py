@@ -840,7 +840,10 @@ def test_a_token_of_the_service_itself_is_a_part_of_the_trial(
     make_manager: MakeManager, server: ScriptedServer, make_auth: MakeAuth
 ) -> None:
     manager = make_manager(
-        circuit_breaker_failure_threshold=1, circuit_breaker_recovery_timeout=0.1, max_retries=0
+        circuit_breaker_failure_threshold=1,
+        circuit_breaker_recovery_timeout=0.1,
+        max_retries=0,
+        circuit_breaker_recovery_max=0,
     )
     manager.get(server.script("/down", DOWN))
     auth = make_auth(token_url=server.script("/token", DOWN, token("one")))

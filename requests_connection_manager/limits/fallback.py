@@ -30,16 +30,17 @@ class FallbackStore:
     def __init__(
         self, shared: Store, local: Store, what: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._shared = shared
+        self.shared = shared
         self._local = local
-        self._absence = Absence(what, clock)
+        self.absence = Absence(what, clock)
+        """For all who keep something where ``shared`` does."""
 
     def book(self, wanted: Wanted) -> Booked | Refused | Paused:
         # A pause that came while the shared store was gone is known here only.
         left = self._local.paused(wanted.scope, wanted.pause)
         if left > 0:
             return Paused(left)
-        answer = self._if_there(lambda: self._shared.book(wanted))
+        answer = self._if_there(lambda: self.shared.book(wanted))
         if answer is not None:
             return answer
         instead = self._local.book(wanted)
@@ -52,28 +53,28 @@ class FallbackStore:
         if isinstance(booked.receipt, _Here):
             self._local.give_back(wanted, Booked(booked.wait, booked.receipt.receipt))
         else:
-            self._if_there(lambda: self._shared.give_back(wanted, booked))
+            self._if_there(lambda: self.shared.give_back(wanted, booked))
 
     def pause(self, scope: str, whose: str, seconds: float) -> None:
         self._local.pause(scope, whose, seconds)
-        self._if_there(lambda: self._shared.pause(scope, whose, seconds))
+        self._if_there(lambda: self.shared.pause(scope, whose, seconds))
 
     def paused(self, scope: str, whose: str) -> float:
-        shared = self._if_there(lambda: self._shared.paused(scope, whose))
+        shared = self._if_there(lambda: self.shared.paused(scope, whose))
         return max(self._local.paused(scope, whose), shared or 0.0)
 
     def close(self) -> None:
-        self._shared.close()
+        self.shared.close()
         self._local.close()
 
     def _if_there(self, ask: Callable[[], T]) -> T | None:
         """Ask the shared store; None if it is gone."""
-        if not self._absence.may_try():
+        if not self.absence.may_try():
             return None
         try:
             answer = ask()
         except StateUnavailable as error:
-            self._absence.failed(error)
+            self.absence.failed(error)
             return None
-        self._absence.returned()
+        self.absence.returned()
         return answer

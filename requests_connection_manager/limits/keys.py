@@ -21,6 +21,12 @@ def of_limits(prefix: str, scope: str, whose: str, limits: tuple[Limit, ...]) ->
     return (f"{root}:pause:{whose}", *(f"{root}:{_name(limit)}" for limit in limits))
 
 
+def of_circuit(prefix: str, scope: str, numbers: tuple[float | None, ...]) -> str:
+    """Return the key of a circuit; other numbers make another one."""
+    words = ":".join("-" if each is None else f"{float(each)!r}" for each in numbers)
+    return f"{{{_plain(prefix)}:{_plain(scope)}}}:circuit:{words}"
+
+
 def _name(limit: Limit) -> str:
     period = float(limit.period)  # 60 and 60.0 are one limit
     return f"{limit.algorithm}:{limit.requests}:{period!r}:{limit.burst}"

@@ -6,11 +6,23 @@ others is imported with it, and only then.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .absence import Absence
 from .fallback import FallbackStore
 from .memory import MemoryStore
 from .store import Store
+
+if TYPE_CHECKING:
+    from .redis_scripts import Scripts
+
+
+class SharedState(NamedTuple):
+    """Where others keep more than limits, too."""
+
+    scripts: Scripts
+    absence: Absence | None
+    """None: nothing takes its place while it is gone."""
 
 
 def open_store(state: Any, prefix: str, timeout: float, fallback: str) -> Store:
@@ -34,3 +46,12 @@ def _shared(state: Any, prefix: str, timeout: float) -> Store:
     from .redis import RedisStore
 
     return RedisStore(state, prefix, timeout)
+
+
+def shared_state_of(store: Store) -> SharedState | None:
+    """Return what runs scripts where a store keeps its state; None: nothing can."""
+    absence = None
+    if isinstance(store, FallbackStore):
+        absence, store = store.absence, store.shared
+    scripts = getattr(store, "scripts", None)
+    return None if scripts is None else SharedState(scripts, absence)

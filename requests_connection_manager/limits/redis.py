@@ -50,7 +50,7 @@ class RedisStore:
         timeout: float = 0.25,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        self._scripts = Scripts(source, timeout)
+        self.scripts = Scripts(source, timeout)
         self._prefix = prefix
         self._clock = clock
 
@@ -61,7 +61,7 @@ class RedisStore:
         scope, limits, n, longest, whose = wanted
         most = _EVER if longest == math.inf else b"%r" % longest
         words = _booking(self._prefix, scope, whose, limits)
-        answer = self._scripts.run(script("booking.lua"), words, b"%d" % n, most, *self._now())
+        answer = self.scripts.run(script("booking.lua"), words, b"%d" % n, most, *self._now())
         seconds, _, receipt = answer[1:].partition("\n")
         if answer[0] == "B":
             return Booked(float(seconds), receipt)
@@ -77,18 +77,18 @@ class RedisStore:
         ):
             told += [limit.algorithm, before, after, fallen_out]
         at = _keys(self._prefix, wanted.scope, wanted.pause, wanted.limits)
-        self._scripts.run(script("giving_back.lua"), Words.of(at, told))
+        self.scripts.run(script("giving_back.lua"), Words.of(at, told))
 
     def pause(self, scope: str, whose: str, seconds: float) -> None:
         words = _booking(self._prefix, scope, whose, ())
-        self._scripts.run(script("pausing.lua"), words, b"%r" % seconds, *self._now())
+        self.scripts.run(script("pausing.lua"), words, b"%r" % seconds, *self._now())
 
     def paused(self, scope: str, whose: str) -> float:
         answer = self.book(Wanted(scope, (), 0, 0.0, whose))
         return answer.left if isinstance(answer, Paused) else 0.0
 
     def close(self) -> None:
-        self._scripts.close()
+        self.scripts.close()
 
     def _now(self) -> tuple[bytes, ...]:
         return () if self._clock is None else (b"%r" % self._clock(),)

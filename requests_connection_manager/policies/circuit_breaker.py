@@ -10,21 +10,35 @@ thread through when half-open.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
-
-import pybreaker
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
 
 from .. import forking
 from ..events import BreakerChanged
 from ..exceptions import CircuitBreakerOpen
-from ..failures import without_traceback
+from ..failures import SlowAnswer, without_traceback
+from .circuit import CLOSED, HALF_OPEN, OPEN, Circuit
+from .open_time import OpenTime
+from .outcome_window import OutcomeWindow
 
-Circuit = pybreaker.CircuitBreaker
+
+class BreakerNumbers(NamedTuple):
+    """What the settings ``circuit_breaker_...`` say; see there."""
+
+    failure_threshold: int | None
+    recovery_timeout: float
+    success_threshold: int = 1
+    recovery_max: float = 600
+    recovery_jitter: float = 0.1
+    failure_rate: float | None = None
+    window: float = 30
+    minimum_calls: int = 20
+    slow_call: float | None = None
 
 
 class Admission:
@@ -40,35 +54,37 @@ class Admission:
 class Breaker:
     """The breaker of one scope.
 
-    ``circuit`` is the real pybreaker object; forcing it open or closed works as in pybreaker.
+    ``circuit`` is the real pybreaker object, which can be moved by hand.
     """
 
     def __init__(
         self,
         scope: str,
-        failure_threshold: int,
-        recovery_timeout: float,
-        success_threshold: int,
+        numbers: BreakerNumbers,
         clock: Callable[[], float] = time.monotonic,
         tell: Callable[[BreakerChanged], object] | None = None,
     ) -> None:
         self.scope = scope
+        self._numbers = numbers
         self._tell = tell
         self._untold: deque[BreakerChanged] = deque()
-        self.circuit = Circuit(
-            fail_max=failure_threshold,
-            reset_timeout=recovery_timeout,
-            success_threshold=success_threshold,
-            name=scope,
-            throw_new_error_on_trip=False,  # the call that trips it keeps its own error
-            listeners=[_Watch(self._changed)],
-        )
         self._clock = clock
         self._opened_at = self._failed_at = self._changed_at = clock()
+        self._open_time = OpenTime(
+            numbers.recovery_timeout, numbers.recovery_max, numbers.recovery_jitter
+        )
+        self._slow_call = math.inf if numbers.slow_call is None else numbers.slow_call
+        self._window = (
+            None if numbers.failure_rate is None else OutcomeWindow(numbers.window, clock)
+        )
         self._last_error: Exception | None = None
         self._admission = Admission(generation=0, is_trial=False)
+        self.circuit = self._make_circuit()
         self.begin_in_child()
         forking.register(self)
+
+    def _make_circuit(self) -> Circuit:
+        return Circuit(self.scope, *self._numbers[:3], keeper=self)
 
     def begin_in_child(self) -> None:
         # pybreaker has no public way to look and decide in one step. Its RLock has kept this
@@ -87,14 +103,15 @@ class Breaker:
 
     def _admit(self, endpoint: str) -> Admission:
         with self._lock:
-            state = self.circuit.current_state
-            if state == pybreaker.STATE_CLOSED:
+            state = self.circuit.known_state
+            if state == CLOSED:
                 return self._admission
-            if state == pybreaker.STATE_OPEN:
-                left = self._opened_at + self.circuit.reset_timeout - self._clock()
+            if state == OPEN:
+                left = self._left()
                 if left > 0:
                     raise self._refusal(left, endpoint)
-                self.circuit.half_open()
+                with self.circuit.moving_itself():
+                    self.circuit.half_open()
             if self._trial is not None and self._trial() is not None:
                 # When the trial ends is not known; a second is soon enough to ask again.
                 raise self._refusal(min(1.0, self.circuit.reset_timeout), endpoint)
@@ -108,14 +125,24 @@ class Breaker:
             return admission
         return self.admit(endpoint)
 
-    def succeeded(self, admission: Admission) -> None:
-        """The service answered."""
+    def succeeded(self, admission: Admission, elapsed: float = 0.0) -> None:
+        """The service answered, in ``elapsed`` seconds."""
+        if elapsed > self._slow_call:
+            self.failed(admission, SlowAnswer.after(elapsed, self._slow_call))
+            return
         circuit = self.circuit
         with self._lock:
-            if not admission.is_trial and not circuit.fail_counter and len(circuit.listeners) == 1:
+            if (
+                self._window is None
+                and not admission.is_trial
+                and not circuit.fail_counter
+                and len(circuit.listeners) == 1
+            ):
                 return  # the common case: pybreaker would set 0 to 0, and tell nobody but us
             if self._ends(admission):
-                self.circuit.call(_succeed)
+                with circuit.moving_itself():
+                    circuit.call(_succeed)
+                    self._weigh(admission, failed=False)
         self._tell_of_changes()
 
     def failed(self, admission: Admission, error: Exception) -> None:
@@ -126,7 +153,7 @@ class Breaker:
             self._tell_of_changes()
 
     def _fail(self, admission: Admission, error: Exception) -> None:
-        with self._lock:
+        with self.circuit.moving_itself():
             if not self._ends(admission):
                 return
             self._last_error = replayed_error = without_traceback(error)
@@ -138,6 +165,17 @@ class Breaker:
                     raise
             finally:
                 replayed_error.__traceback__ = replayed_error.__context__ = None
+            self._weigh(admission, failed=True)
+
+    def _weigh(self, admission: Admission, failed: bool) -> None:
+        """Count an outcome of a closed circuit, and open it if the rate is reached."""
+        window, numbers = self._window, self._numbers
+        if window is None or numbers.failure_rate is None or admission.is_trial:
+            return
+        if self.circuit.known_state == CLOSED:
+            window.add(failed)
+            if window.exceeds(numbers.failure_rate, numbers.minimum_calls):
+                self.circuit.open()
 
     def withdraw(self, admission: Admission) -> None:
         """Nothing was learned of the service: rejected elsewhere, interrupted, caller's mistake."""
@@ -153,12 +191,25 @@ class Breaker:
     @property
     def idle(self) -> bool:
         """Whether it may be forgotten, should there be too many: it counts no recent failure."""
-        circuit = self.circuit
-        state = circuit.current_state
-        if state == pybreaker.STATE_CLOSED and circuit.fail_counter == 0:
-            return True
+        circuit, now = self.circuit, self._clock()
+        if circuit.forced is not None or circuit.known_state == HALF_OPEN:
+            return False
+        with self._lock:
+            if self._window is not None and self._window.failures:
+                return False
+            if circuit.known_state == CLOSED:
+                if self._open_time.has_grown(now):
+                    return False
+                if circuit.fail_counter == 0:
+                    return True
         latest = max(self._failed_at, self._opened_at)
-        return state != pybreaker.STATE_HALF_OPEN and self._clock() - latest > circuit.reset_timeout
+        return now - latest > max(circuit.reset_timeout, self._open_time.seconds)
+
+    def _left(self) -> float:
+        """Return the seconds until a trial, of an open circuit."""
+        if self.circuit.forced is not None:
+            return self.circuit.reset_timeout or 1.0
+        return self._opened_at + self._open_time.seconds - self._clock()
 
     def _ends(self, admission: Admission) -> bool:
         """Free the trial's place; return whether the outcome still says something."""
@@ -166,21 +217,40 @@ class Breaker:
             return False
         if admission.is_trial:
             self._trial = None
-        return True
+        return self.circuit.forced is None
 
-    def _changed(self, old: str, new: str) -> None:
-        """Begin a new generation; called under the lock, by whoever changed the state."""
-        self._admission = Admission(self._admission.generation + 1, is_trial=False)
-        self._trial = None
-        self._changed_at = self._clock()
-        if new == pybreaker.STATE_OPEN:
-            self._opened_at = self._changed_at
+    def changed(self, old: str, new: str) -> None:
+        """Note a change; called under the lock, by whoever changed the state."""
+        self._begin_generation()
+        self._changed_at = now = self._clock()
+        if new == OPEN:
+            self._opened_at = now
+            shortest = self.circuit.reset_timeout
+            if self.circuit.is_moving_itself:
+                self._open_time.tripped(shortest, now, on_trial=old == HALF_OPEN)
+            else:
+                self._open_time.by_hand(shortest)
         self._untold.append(BreakerChanged(self.scope, old, new, self._last_error))
-        if new == pybreaker.STATE_CLOSED:
+        if new == CLOSED:
+            self._open_time.closed(now)
             self._last_error = None
 
+    def _begin_generation(self) -> None:
+        self._admission = Admission(self._admission.generation + 1, is_trial=False)
+        self._trial = None
+        if self._window is not None:
+            self._window.clear()
+
+    def forget(self) -> None:
+        """Forget the trips, for a circuit that is reset; called under the lock."""
+        self._open_time.forget()
+
+    def moved_by_hand(self) -> None:
+        """Tell what somebody did to the circuit."""
+        self._tell_of_changes()
+
     def _tell_of_changes(self) -> None:
-        """Tell what has changed, with the lock released; what was forced from outside, too."""
+        """Tell what has changed, with the lock released."""
         while self._untold:
             with self._lock:
                 if self._telling or not self._untold:
@@ -196,21 +266,16 @@ class Breaker:
     def _refusal(self, left: float, endpoint: str) -> CircuitBreakerOpen:
         last = self._last_error
         because = f" after {last}" if last is not None else ""
+        advice = f"Try again in {left:.3g} s (`retry_after`)."
+        if self.circuit.forced is not None:
+            because = " because somebody forced it"
+            advice = "It stays so until its `close()` or `reset()`."
         return CircuitBreakerOpen(
-            f"circuit of {self.scope} is open{because}: nothing was sent. "
-            f"Try again in {left:.3g} s (`retry_after`).",
+            f"circuit of {self.scope} is open{because}: nothing was sent. {advice}",
             retry_after=left,
             endpoint=endpoint or self.scope,
             last_error=last,
         )
-
-
-class _Watch(pybreaker.CircuitBreakerListener):
-    def __init__(self, changed: Callable[[str, str], None]) -> None:
-        self._changed = changed
-
-    def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
-        self._changed(old_state.name if old_state is not None else new_state.name, new_state.name)
 
 
 def _succeed() -> None:
@@ -219,30 +284,3 @@ def _succeed() -> None:
 
 def _fail(error: Exception) -> NoReturn:
     raise error
-
-
-class WorstCircuit:
-    """The state of the worst of several circuits, at the time of asking."""
-
-    _BADNESS = (pybreaker.STATE_CLOSED, pybreaker.STATE_HALF_OPEN, pybreaker.STATE_OPEN)
-
-    def __init__(self, circuits: Callable[[], Mapping[str, Circuit]]) -> None:
-        self._circuits = circuits
-
-    @property
-    def current_state(self) -> str:
-        """``closed``, ``half-open`` or ``open``."""
-        return self._worst()[0]
-
-    @property
-    def fail_counter(self) -> int:
-        """Its failures in a row."""
-        return self._worst()[1]
-
-    def _worst(self) -> tuple[str, int]:
-        states = [(each.current_state, each.fail_counter) for each in self._circuits().values()]
-        return max(
-            states,
-            key=lambda state: (self._BADNESS.index(state[0]), state[1]),
-            default=(pybreaker.STATE_CLOSED, 0),
-        )

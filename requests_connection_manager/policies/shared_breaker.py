@@ -1,0 +1,251 @@
+"""A breaker that a fleet shares, and that goes on alone while Redis is out of reach.
+
+The law: no lock is held while Redis is asked; what it answers decides, and is then taken over here,
+so that who goes on alone goes on from what was last seen. No call fails, and none waits, because
+Redis is gone, but the one whose turn it is to try; unless ``raise`` was asked for.
+
+A good call costs one command, its admission: successes that only the rate counts go with the next
+question.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+import uuid
+import weakref
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+import requests
+
+from ..events import BreakerChanged
+from ..exceptions import StateUnavailable
+from ..failures import SlowAnswer, without_traceback
+from ..limits.absence import Absence
+from .circuit import OPEN, Circuit
+from .circuit_breaker import Admission, Breaker, BreakerNumbers
+from .shared_circuit import CircuitInRedis, RedisCircuitStorage, Seen, SharedCircuit
+
+_COUNTING = ("admit", "failed", "look", "succeeded")
+"""The steps with which successes are counted."""
+_LATEST = 10.0
+"""Seconds by which one answer may overtake another; more, and the clock was set back."""
+
+
+class SharedAdmission(Admission):
+    """An admission that Redis gave, and in which of its generations."""
+
+    __slots__ = ("name", "there")
+
+    def __init__(self, here: int, there: int, name: str, is_trial: bool) -> None:
+        super().__init__(here, is_trial)
+        self.there = there
+        self.name = name
+        """Of the trial; empty where it is none."""
+
+
+class SharedBreaker(Breaker):
+    """The breaker of one scope, for all who share a Redis."""
+
+    def __init__(
+        self,
+        scope: str,
+        numbers: BreakerNumbers,
+        there: CircuitInRedis,
+        absence: Absence | None,
+        clock: Callable[[], float] = time.monotonic,
+        tell: Callable[[BreakerChanged], object] | None = None,
+    ) -> None:
+        self._there = there
+        self._absence = absence
+        """None: `StateUnavailable` is raised."""
+        self._storage = RedisCircuitStorage("closed")
+        self._generation = 0
+        """That of the circuit in Redis, as last seen."""
+        self._seen_at = 0.0
+        self._is_alone = False
+        """Whether anything was decided here since Redis was last seen."""
+        self._uncounted = 0
+        self._uncounted_since = 0.0
+        self._own_error: Exception | None = None
+        super().__init__(scope, numbers, clock, tell)
+
+    def _make_circuit(self) -> Circuit:
+        return SharedCircuit(
+            self.scope, self._numbers, self, self._storage, self._look, self._order
+        )
+
+    def begin_in_child(self) -> None:
+        super().begin_in_child()
+        self._me = uuid.uuid4().hex
+        self._count = itertools.count(1)
+        # Of trials whose holder is gone, or whose grant may not have been heard: they are freed.
+        self._lost: deque[str] = deque(maxlen=32)
+
+    def _admit(self, endpoint: str) -> Admission:
+        return self._admit_there(endpoint, "") or super()._admit(endpoint)
+
+    def renew(self, admission: Admission, endpoint: str = "") -> Admission:
+        if not isinstance(admission, SharedAdmission):
+            return super().renew(admission, endpoint)
+        try:
+            renewed = self._admit_there(endpoint, admission.name)
+        finally:
+            self._tell_of_changes()
+        return renewed or super().renew(admission, endpoint)
+
+    def _admit_there(self, endpoint: str, trial: str) -> Admission | None:
+        """Ask Redis to let a hop go; None: it is out of reach."""
+        name = trial or f"{self._me}:{next(self._count)}"
+        lost = tuple(self._lost)
+        seen = self._ask("admit", self._generation, name, lost=" ".join(lost), may_lose=not trial)
+        if seen is None:
+            return None
+        for each in lost:
+            with suppress(ValueError):  # another thread was told the same
+                self._lost.remove(each)
+        if seen.result == "refused":
+            left = seen.left if seen.left > 0 else min(1.0, self.circuit.reset_timeout)
+            raise self._refusal(self._left() if seen.forced else left, endpoint)
+        is_trial = seen.result == "trial"
+        here = self._admission.generation
+        admission = SharedAdmission(here, seen.generation, name if is_trial else "", is_trial)
+        if is_trial:
+            all_lost = self._lost
+
+            def note_loss(_: object) -> None:
+                all_lost.append(name)
+
+            with self._lock:
+                self._trial = weakref.ref(admission, note_loss)
+        return admission
+
+    def succeeded(self, admission: Admission, elapsed: float = 0.0) -> None:
+        if elapsed > self._slow_call:
+            self.failed(admission, SlowAnswer.after(elapsed, self._slow_call))
+        elif not isinstance(admission, SharedAdmission):
+            super().succeeded(admission)
+        elif not admission.is_trial and not self._storage.counter:
+            self._count_later(admission)
+        elif self._settle("succeeded", admission) is None:
+            super().succeeded(admission)
+        else:
+            self._tell_of_changes()
+
+    def _count_later(self, admission: SharedAdmission) -> None:
+        if self._numbers.failure_rate is not None:
+            with self._lock:
+                if admission.there == self._generation:
+                    self._uncounted += 1
+                    if self._uncounted == 1:
+                        self._uncounted_since = self._clock()
+        for listener in self.circuit.listeners:
+            listener.success(self.circuit)
+
+    def _fail(self, admission: Admission, error: Exception) -> None:
+        if isinstance(admission, SharedAdmission):
+            self._own_error = kept = without_traceback(error)
+            seen = self._settle("failed", admission, str(kept))
+            if seen is not None:
+                if seen.result == "counted":
+                    self._failed_at = self._clock()
+                    for listener in self.circuit.listeners:
+                        listener.failure(self.circuit, kept)
+                return
+        super()._fail(admission, error)
+
+    def withdraw(self, admission: Admission) -> None:
+        if isinstance(admission, SharedAdmission) and admission.is_trial:
+            self._settle("withdraw", admission)
+        super().withdraw(admission)
+
+    def _settle(self, step: str, admission: SharedAdmission, error: str = "") -> Seen | None:
+        """Tell Redis what came of a hop; None: it is out of reach, and the call goes on."""
+        seen = None
+        with suppress(StateUnavailable):
+            seen = self._ask(step, admission.there, admission.name, error=error)
+        if admission.is_trial and seen is not None:
+            with self._lock:
+                if admission.generation == self._admission.generation:
+                    self._trial = None
+        elif admission.is_trial:
+            self._lost.append(admission.name)
+        return seen
+
+    def _look(self) -> None:
+        with suppress(StateUnavailable):
+            self._ask("look", self._generation)
+        self._tell_of_changes()
+
+    def _order(self, command: str) -> bool:
+        """Let a hand move the circuit of all; False: only that of this process can be."""
+        return self._ask(command, self._generation) is not None
+
+    def _ask(
+        self,
+        step: str,
+        generation: int,
+        trial: str = "",
+        lost: str = "",
+        error: str = "",
+        may_lose: bool = False,
+    ) -> Seen | None:
+        """Make a step in Redis, and take over what is seen there; None: it is out of reach."""
+        absence = self._absence
+        if absence is not None and not absence.may_try():
+            self._is_alone = True
+            return None
+        uncounted = self._take_uncounted(step, generation)
+        write = absence is not None and absence.gone  # a Redis that can only be read is no help
+        try:
+            seen = self._there.step(step, generation, trial, lost, uncounted, error, write)
+        except BaseException as unavailable:
+            if may_lose:
+                self._lost.append(trial)  # granted perhaps, and the answer did not come
+            if absence is None or not isinstance(unavailable, StateUnavailable):
+                raise
+            absence.failed(unavailable)
+            self._is_alone = True
+            return None
+        if absence is not None:
+            absence.returned()
+        self._adopt(seen)
+        return seen
+
+    def _take_uncounted(self, step: str, generation: int) -> int:
+        if self._numbers.failure_rate is None or step not in _COUNTING:
+            return 0
+        with self._lock:
+            taken, self._uncounted = self._uncounted, 0
+            stale = self._clock() - self._uncounted_since > self._numbers.window
+            if generation != self._generation or stale:
+                taken = 0
+        return taken + (step == "succeeded")
+
+    def _adopt(self, seen: Seen) -> None:
+        with self.circuit.moving_itself():
+            if 0 < self._seen_at - seen.now < _LATEST and not self._is_alone:
+                return  # overtaken by what was seen later
+            self._seen_at = seen.now
+            circuit, generation = self.circuit, self._admission.generation
+            is_another = seen.generation != self._generation or self._is_alone
+            forced = seen.forced or None
+            if seen.error:
+                own = self._own_error
+                is_own = own is not None and str(own) == seen.error
+                self._last_error = own if is_own else requests.RequestException(seen.error)
+            was_forced = circuit.forced
+            assert isinstance(circuit, SharedCircuit)
+            circuit.adopt(seen.state, forced)
+            if forced != was_forced and generation == self._admission.generation:
+                self.changed(seen.state, seen.state)
+            elif is_another and generation == self._admission.generation:
+                self._begin_generation()
+            if is_another:
+                self._generation, self._uncounted, self._is_alone = seen.generation, 0, False
+            self._storage.adopt(seen)
+            self._open_time.adopt(seen.trips, seen.seconds)
+            if seen.state == OPEN:
+                self._opened_at = self._clock() + seen.left - seen.seconds

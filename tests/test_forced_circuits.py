@@ -1,0 +1,151 @@
+"""Circuits that people move by hand: what stays, what calls may still change, and who is told."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+
+from requests_connection_manager import BreakerChanged, CircuitBreakerOpen, ConnectionManager
+from requests_connection_manager.policies.circuit_breaker import Breaker, BreakerNumbers
+from tests.conftest import FakeClock, MakeManager
+from tests.server import Reply, ScriptedServer
+
+ERROR = requests.ConnectionError("down")
+DOWN = Reply(status=503)
+
+
+def make(clock: FakeClock, **numbers) -> Breaker:
+    return Breaker(
+        "http://a.test", BreakerNumbers(2, 10, recovery_jitter=0, **numbers), clock=clock
+    )
+
+
+def fail(breaker: Breaker, times: int = 1) -> None:
+    for _ in range(times):
+        breaker.failed(breaker.admit(), ERROR)
+
+
+def test_forced_open_it_stays_so_without_a_trial(clock) -> None:
+    breaker = make(clock)
+    breaker.circuit.force_open()
+    assert (breaker.circuit.current_state, breaker.circuit.forced) == ("open", "open")
+    for _ in range(3):
+        clock.now += 1000
+        with pytest.raises(CircuitBreakerOpen, match="somebody forced it") as caught:
+            breaker.admit()
+        assert caught.value.retry_after == 10
+    assert not breaker.idle
+
+
+@pytest.mark.parametrize("command", ["close", "reset"])
+def test_until_it_is_closed_or_reset(clock, command: str) -> None:
+    breaker = make(clock)
+    breaker.circuit.force_open()
+    getattr(breaker.circuit, command)()
+    assert (breaker.circuit.current_state, breaker.circuit.forced) == ("closed", None)
+    fail(breaker, 2)
+    assert breaker.circuit.current_state == "open"
+
+
+@pytest.mark.parametrize("numbers", [{}, {"failure_rate": 0.1, "minimum_calls": 1}])
+def test_forced_closed_it_lets_all_through_whatever_fails(clock, numbers: dict) -> None:
+    breaker = make(clock, **numbers)
+    fail(breaker, 1)
+    breaker.circuit.force_closed()
+    fail(breaker, 20)
+    assert (breaker.circuit.current_state, breaker.circuit.forced) == ("closed", "closed")
+    assert breaker.circuit.fail_counter == 0
+    assert not breaker.idle
+    breaker.circuit.close()
+    fail(breaker, 20)
+    breaker.circuit.reset()
+    assert breaker.circuit.forced is None
+    fail(breaker, 2 if not numbers else 1)
+    assert breaker.circuit.current_state == "open"
+
+
+def test_an_open_circuit_can_be_forced_closed(clock) -> None:
+    breaker = make(clock)
+    fail(breaker, 2)
+    breaker.circuit.force_closed()
+    fail(breaker, 5)
+    assert breaker.circuit.current_state == "closed"
+
+
+def test_reset_forgets_counters_and_growth(clock) -> None:
+    breaker = make(clock, success_threshold=2)
+    fail(breaker, 2)
+    for _ in range(3):
+        clock.now += 1000
+        fail(breaker)
+    clock.now += 1000
+    breaker.succeeded(breaker.admit())
+    assert breaker.circuit.success_counter == 1
+    breaker.circuit.reset()
+    circuit = breaker.circuit
+    assert (circuit.current_state, circuit.fail_counter, circuit.success_counter) == (
+        "closed",
+        0,
+        0,
+    )
+    assert breaker.idle
+    fail(breaker, 2)
+    with pytest.raises(CircuitBreakerOpen) as caught:
+        breaker.admit()
+    assert caught.value.retry_after == pytest.approx(10)
+
+
+@pytest.mark.parametrize("command", ["force_open", "force_closed", "reset", "open", "close"])
+def test_a_trial_that_is_out_has_no_say_any_more(clock, command: str) -> None:
+    breaker = make(clock)
+    fail(breaker, 2)
+    clock.now += 10
+    trial = breaker.admit()
+    getattr(breaker.circuit, command)()
+    state = breaker.circuit.current_state
+    breaker.succeeded(trial)
+    breaker.failed(trial, ERROR)
+    assert (breaker.circuit.current_state, breaker.circuit.fail_counter) == (
+        state,
+        2 if state == "open" else 0,
+    )
+
+
+def test_what_a_hand_does_is_told_at_once(
+    manager: ConnectionManager, server: ScriptedServer
+) -> None:
+    manager.get(server.url)
+    heard: list[BreakerChanged] = []
+    manager.on_breaker_change(heard.append)
+    circuit = manager.circuit_breakers[server.origin]
+    for command in ("force_open", "reset", "force_closed", "half_open", "close"):
+        getattr(circuit, command)()
+    assert [(event.old_state, event.new_state) for event in heard] == [
+        ("closed", "open"),
+        ("open", "closed"),
+        ("closed", "closed"),
+        ("closed", "half-open"),
+        ("half-open", "closed"),
+    ]
+
+
+def test_calls_through_a_forced_circuit(make_manager: MakeManager, server: ScriptedServer) -> None:
+    url = server.script("/down", DOWN)
+    manager = make_manager(
+        circuit_breaker_failure_threshold=1, circuit_breaker_recovery_timeout=0, max_retries=0
+    )
+    manager.get(server.url)
+    circuit = manager.circuit_breakers[server.origin]
+    circuit.force_closed()
+    for _ in range(3):
+        assert manager.get(url).status_code == 503
+    assert "forced closed" in str(manager.explain(url))
+    circuit.force_open()
+    for _ in range(3):
+        with pytest.raises(CircuitBreakerOpen) as caught:
+            manager.get(server.url)
+        assert caught.value.retry_after > 0
+    assert server.count() == 4
+    assert manager.get_stats()["circuit_breaker_state"] == "open"
+    circuit.reset()
+    assert manager.get(server.url).status_code == 200
