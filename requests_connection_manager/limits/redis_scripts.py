@@ -79,6 +79,7 @@ class Scripts:
             ) from None
         self._errors = (redis.RedisError, OSError)
         self._answers = redis.ResponseError
+        self._closed = redis.ConnectionError
         self._unknown = redis.exceptions.NoScriptError
         self._client = source
         self._make = _maker(source, timeout)
@@ -131,32 +132,37 @@ class Scripts:
             )
         count = 3 + len(words.words) + len(more)
         head = b"*%d\r\n%b%b%b" % (count, _packed(command, what), words.packed, _packed(*more))
-        connection = self._take()
+        connection, is_checked = self._take()
         try:
             connection.send_packed_command([head])
             answer = connection.read_response()
         except self._answers:
             self._idle.append((connection, time.monotonic()))
             raise
-        except BaseException:
+        except BaseException as error:
             connection.disconnect()  # else the next one would read the answer to this
             self._pool.release(connection)
             self._release_idle()  # the server may be another by now
-            raise
+            if is_checked or not isinstance(error, self._closed):
+                raise
+            return self._send(command, what, words, more)  # it was closed before, as it seems
         self._idle.append((connection, time.monotonic()))
         return answer
 
-    def _take(self) -> Any:
-        """Return a connection; what the pool asks of each, each time, is a third of a PING."""
+    def _take(self) -> tuple[Any, bool]:
+        """Return a connection, and whether it is surely open.
+
+        What the pool asks of each, each time, costs a third of a PING.
+        """
         assert self._pool is not None
         try:
             connection, since = self._idle.pop()
         except IndexError:
-            return self._pool.get_connection(*self._for)
+            return self._pool.get_connection(*self._for), True
         if time.monotonic() - since < _SURELY_OPEN:
-            return connection
+            return connection, False
         self._pool.release(connection)
-        return self._pool.get_connection(*self._for)
+        return self._pool.get_connection(*self._for), True
 
     def _release_idle(self) -> None:
         while self._pool and self._idle:
