@@ -9,18 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import requests
 
 from .auth import Credential, credential_of
+from .breakers import breaker_of
 from .layers import Layer, displaced_by, refuse_two_kinds_of_trust
 from .limits.algorithms import Limit, in_whole
-from .limits.opening import shared_state_of
-from .patterns import Origin, Pattern
+from .patterns import Origin
 from .policies.adaptive_throttling import AdaptiveThrottle
 from .policies.booked_limit import BookedLimiter
-from .policies.circuit_breaker import Breaker, BreakerNumbers
+from .policies.circuit_breaker import Breaker
 from .policies.concurrency import ConcurrencyLimiter
 from .policies.permits import Permits
 from .policies.rate_limit import RateLimiter
@@ -28,6 +28,7 @@ from .policies.retry import RetryPolicy
 from .policies.retry_budget import RetryBudget
 from .policies.server_pause import ServerPause
 from .redaction import is_sensitive_field
+from .rules import Rule, name_in_state, owner_of, scope_at
 from .scopes import Kept, Key
 from .settings import DEFAULTS, Settings
 from .stats import Tally
@@ -38,11 +39,6 @@ LIMIT_SETTINGS = frozenset(
         *("rate_limit_algorithm", "rate_limit_burst", "state", "state_prefix"),
     }
 )
-BREAKER_SETTINGS = frozenset(f"circuit_breaker_{name}" for name in BreakerNumbers._fields)
-
-
-_FOR_EVER = 60.0
-"""Seconds that a connect or a read without a limit of its own is given, for a trial."""
 
 
 @dataclass(frozen=True)
@@ -92,14 +88,6 @@ class Endpoint:
         return None if has_its_own else credential
 
 
-class Rule(NamedTuple):
-    """A pattern, the user's spelling of it, and its settings."""
-
-    pattern: Pattern
-    text: str
-    layer: Layer
-
-
 def merge(defaults: Layer, rules: tuple[Rule, ...]) -> Merged:
     """Merge the settings of ``rules``, the general first."""
     layer: Layer = dict(defaults)
@@ -127,8 +115,8 @@ def assemble(
 ) -> Endpoint:
     """Make what the URLs of an origin get that match ``rules``, the general first."""
     refuse_two_kinds_of_trust(vars(merged.settings), merged.sources)
-    breaker = _breaker(origin, rules, merged.settings, kept, listed)
-    scope = _scope_at(origin, rules[-1] if rules else None)
+    breaker = breaker_of(origin, rules, merged.settings, kept, listed)
+    scope = scope_at(origin, rules[-1] if rules else None)
     pause = _pause(origin, rules, merged.settings, kept)
     limiter = _limiter(origin, rules, merged.settings, pause, kept, listed)
     return Endpoint(
@@ -162,17 +150,17 @@ def _limiter(
     listed: bool,
 ) -> RateLimiter | BookedLimiter | None:
     limits = _limits_of(settings)
-    owner = _owner(rules, LIMIT_SETTINGS)
+    owner = owner_of(rules, LIMIT_SETTINGS)
     scope = owner.text if owner else "all endpoints without a limit of their own"
     where = _where(origin, settings)
     if where is not None:
-        scope = _scope_at(origin, owner)
+        scope = scope_at(origin, owner)
     shared = settings.state != "memory"
     if not limits and not (shared and pause):
         return None
     plain = len(limits) == 1 and limits[0].algorithm == "fixed_window"
     if shared or not plain or callable(settings.rate_limit_scope):
-        name = _name_in_state(owner, where)
+        name = name_in_state(owner, where)
         return BookedLimiter(kept.store(settings), scope, name, limits, pause if shared else None)
     (limit,) = limits
     return kept.limiters.get(
@@ -203,7 +191,7 @@ def _pause(
         return None
     return ServerPause(
         kept.store(settings),
-        _name_in_state(_owner(rules, LIMIT_SETTINGS), _where(origin, settings)),
+        name_in_state(owner_of(rules, LIMIT_SETTINGS), _where(origin, settings)),
         str(origin),
         settings.retry_after_max,
         kept_by_limiter=settings.state != "memory",
@@ -215,92 +203,13 @@ def _where(origin: Origin, settings: Settings) -> Origin | None:
     return origin if settings.rate_limit_scope == "host" else None
 
 
-def _name_in_state(owner: Rule | None, origin: Origin | None) -> str:
-    """Name a scope as all who share a state do, however they spell the pattern."""
-    whose = "*" if owner is None else str(owner.pattern)
-    return f"{whose}|{origin or '*'}"
-
-
-def _breaker(
-    origin: Origin, rules: tuple[Rule, ...], settings: Settings, kept: Kept, listed: bool
-) -> Breaker | None:
-    numbers = _breaker_numbers(settings)
-    if numbers is None:
-        return None
-    owner = _owner(rules, _breaker_settings(settings))
-    scope, name = _scope_at(origin, owner), _name_in_state(owner, origin)
-
-    def make() -> Breaker:
-        shared = shared_state_of(kept.store(settings)) if _shares_circuits(settings) else None
-        if shared is None:
-            return Breaker(scope, numbers, tell=kept.ledger.breaker_changed)
-        from .policies.shared_breaker import SharedBreaker  # late: only who has a Redis needs it
-        from .policies.shared_circuit import CircuitInRedis
-
-        lease = max(numbers.recovery_timeout, _longest_call(settings))
-        there = CircuitInRedis(shared.scripts, settings.state_prefix, name, numbers, lease)
-        return SharedBreaker(
-            scope, numbers, there, shared.absence, tell=kept.ledger.breaker_changed
-        )
-
-    return kept.breakers.get(breaker_key(origin, rules, settings), make, listed)
-
-
-def breaker_key(origin: Origin, rules: tuple[Rule, ...], settings: Settings) -> Key:
-    """Return whose breaker the URLs of an origin get that match ``rules``."""
-    owner = _owner(rules, _breaker_settings(settings))
-    numbers: tuple[Any, ...] = _breaker_numbers(settings) or ()
-    if _shares_circuits(settings):
-        numbers += (settings.state, settings.state_prefix)
-    return Key(owner and owner.pattern, origin, numbers)
-
-
-def _breaker_settings(settings: Settings) -> frozenset[str]:
-    if _shares_circuits(settings):
-        return BREAKER_SETTINGS | {"state", "state_prefix"}
-    return BREAKER_SETTINGS
-
-
-def _shares_circuits(settings: Settings) -> bool:
-    state = settings.state
-    return not isinstance(state, str) or not state.lower().startswith(("memory", "sqlite:"))
-
-
-def _longest_call(settings: Settings) -> float:
-    """Return the seconds after which nothing is to be heard of a trial any more."""
-    if settings.total_timeout is not None:
-        return settings.total_timeout
-    connect, read = settings.timeouts
-    return sum(_FOR_EVER if each is None else each for each in (connect, read))
-
-
-def _breaker_numbers(settings: Settings) -> BreakerNumbers | None:
-    """Return the numbers of a breaker; None: there is none."""
-    threshold = settings.circuit_breaker_failure_threshold
-    recovery = settings.circuit_breaker_recovery_timeout
-    rate = settings.circuit_breaker_failure_rate
-    if recovery is None or (threshold is None and rate is None):
-        return None
-    return BreakerNumbers(
-        failure_threshold=threshold,
-        recovery_timeout=recovery,
-        success_threshold=settings.circuit_breaker_success_threshold,
-        recovery_max=settings.circuit_breaker_recovery_max,
-        recovery_jitter=settings.circuit_breaker_recovery_jitter,
-        failure_rate=rate,
-        window=settings.circuit_breaker_window,
-        minimum_calls=settings.circuit_breaker_minimum_calls,
-        slow_call=settings.circuit_breaker_slow_call,
-    )
-
-
 def _concurrency(
     origin: Origin, rules: tuple[Rule, ...], settings: Settings, kept: Kept, listed: bool
 ) -> ConcurrencyLimiter | None:
     most = settings.max_concurrency
     if most is None:
         return None
-    owner = _owner(rules, frozenset({"max_concurrency"}))
+    owner = owner_of(rules, frozenset({"max_concurrency"}))
     key = Key(owner.pattern, None, (most,)) if owner else Key(None, origin, (most,))
     scope = owner.text if owner else str(origin)
     return kept.concurrency.get(key, lambda: ConcurrencyLimiter(scope, most), listed)
@@ -324,15 +233,6 @@ def _throttle(
         return None
     key = Key(None, origin, (k,))
     return kept.throttles.get(key, lambda: AdaptiveThrottle(str(origin), k), listed)
-
-
-def _scope_at(origin: Origin, owner: Rule | None) -> str:
-    return f"{owner.text} ({origin})" if owner else str(origin)
-
-
-def _owner(rules: tuple[Rule, ...], names: frozenset[str]) -> Rule | None:
-    """Return the most specific rule that sets one of ``names``."""
-    return next((rule for rule in reversed(rules) if names & rule.layer.keys()), None)
 
 
 def _arguments_of(settings: Settings) -> dict[str, Any]:

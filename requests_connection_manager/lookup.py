@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .assembly import Endpoint, Merged, Rule, assemble, breaker_key, merge
+from .assembly import Endpoint, Merged, assemble, merge
+from .breakers import breaker_key
 from .layers import Layer
 from .ledger import Ledger
 from .patterns import Origin, Pattern, parse_origin, split_url
+from .rules import Rule
 from .scopes import Kept, Key
 
 MOST_IDLE = 4096
