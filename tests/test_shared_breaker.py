@@ -207,7 +207,7 @@ def test_the_rate_is_that_of_all(redis_server, clock) -> None:
     bench.close()
 
 
-@pytest.mark.parametrize(("pause", "state"), [(8.9, "open"), (10, "closed")])
+@pytest.mark.parametrize(("pause", "state"), [(9.5, "open"), (10, "closed")])
 def test_what_is_older_than_the_window_counts_for_nobody(
     redis_server, clock, pause: float, state: str
 ) -> None:
