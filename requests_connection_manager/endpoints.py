@@ -12,14 +12,13 @@ from typing import Any
 
 from . import forking
 from .arguments import UNSET
-from .assembly import LIMIT_SETTINGS
+from .assembly import LIMIT_SETTINGS, Rule
 from .exceptions import ConfigurationError
 from .hooks import Hooks
 from .layers import Layer, checked_layer, endpoint_layer
 from .lookup import EndpointTable
 from .patterns import Pattern
 from .policies.circuit import Circuit
-from .rules import Rule
 from .scopes import Counted, Kept, Key
 from .settings import Settings
 

@@ -116,9 +116,9 @@ def watched(
 ) -> Iterator[tuple[Store, Watched]]:
     """Open a store; if it stands in for another, that one is watched."""
     store = open_store(state, "rcm", TIMEOUT, fallback)
-    shared = Watched(getattr(store, "_shared", store))
+    shared = Watched(getattr(store, "shared", store))
     if fallback == "local":
-        monkeypatch.setattr(store, "_shared", shared)
+        monkeypatch.setattr(store, "shared", shared)
     try:
         yield store, shared
     finally:
