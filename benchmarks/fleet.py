@@ -65,7 +65,7 @@ def _figures(name: str, limit: Limit, measured: Crowd, is_exact: bool) -> list[F
             goal=Goal(0.98, 1.0) if is_exact else None,
         ),
         Figure(
-            name=f"the most in any {PERIOD:g} s",
+            name=f"the most in any {PERIOD:g} s, {name}",
             value=f"{measured.surely_fullest}; {measured.fullest} of those awake",
             peer=f"by definition: {most:g}",
             ratio=measured.surely_fullest / most,

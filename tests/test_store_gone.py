@@ -481,7 +481,7 @@ PROLOGUE = """
 
     def measure(lose, find):
         local, strict = stores("limits.db")
-        local._shared = shared = Watched(local._shared)
+        local.shared = shared = Watched(local.shared)
         local.book(wanted("before"))
         strict.book(wanted("before"))
         local.close()  # what is open may be written further
