@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .assembly import Endpoint, Merged, Rule, assemble, breaker_key, merge
+from .assembly import Endpoint, Merged, Rule, Site, assemble, breaker_key, merge
 from .layers import Layer
 from .ledger import Ledger
 from .patterns import Origin, Pattern, parse_origin, split_url
@@ -71,8 +71,11 @@ class EndpointTable:
         return self._by_host.get(host, [])
 
     def _compile(self, origin: Origin, rules: tuple[Rule, ...]) -> Endpoint:
-        merged = self._merge(rules)
-        return assemble(origin, rules, merged, self._kept, listed=not self.displaced)
+        return assemble(self._site(origin, rules), self._merge(rules))
+
+    def _site(self, origin: Origin, rules: tuple[Rule, ...]) -> Site:
+        settings = self._merge(rules).settings
+        return Site(origin, rules, settings, self._kept, listed=not self.displaced)
 
     def _merge(self, rules: tuple[Rule, ...]) -> Merged:
         patterns = tuple(rule.pattern for rule in rules)
@@ -83,8 +86,7 @@ class EndpointTable:
         """Return the keys of the breakers that the URLs of an origin can get."""
         view = self._view_of(origin)
         return {
-            breaker_key(origin, rules, self._merge(rules).settings)
-            for rules in map(view.matching, view.prefixes)
+            breaker_key(self._site(origin, rules)) for rules in map(view.matching, view.prefixes)
         }
 
 

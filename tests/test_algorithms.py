@@ -168,10 +168,10 @@ def fits(limit: Limit, times: list[tuple[float, int]], at: float, n: int) -> boo
     if limit.algorithm == "fixed_window":
         start, count = -EVER, 0
         for t, m in times:
-            if t >= start + limit.period - ROUNDING:
+            if t >= start + limit.period:
                 start, count = t, 0
             count += m
-        return at >= start + limit.period - ROUNDING or count + n <= limit.requests
+        return at >= start + limit.period or count + n <= limit.requests
     tokens, since = float(limit.burst), -EVER
     for t, m in [*times, (at, n)]:
         if since > -EVER:

@@ -126,7 +126,8 @@ def test_a_server_of_a_cluster_takes_it() -> None:
             booked = store.book(asked)
             assert isinstance(booked, Booked)
             store.give_back(asked, booked)
-            store.pause("api", "server", 0.001)
+            store.pause("other", "server", 30)
+            assert store.paused("other", "server") > 0
             store.close()
         cluster.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import json
 import logging
 import subprocess
@@ -206,6 +207,21 @@ def test_the_rate_is_that_of_all(redis_server, clock) -> None:
     bench.close()
 
 
+@pytest.mark.parametrize(("pause", "state"), [(9.5, "open"), (10, "closed")])
+def test_what_is_older_than_the_window_counts_for_nobody(
+    redis_server, clock, pause: float, state: str
+) -> None:
+    bench = Bench(
+        redis_server, clock, failure_threshold=None, failure_rate=1.0, minimum_calls=4, window=10
+    )
+    fail(bench.breaker(), 3)
+    clock.now += pause
+    other = bench.breaker()
+    fail(other)
+    assert other.circuit.current_state == state
+    bench.close()
+
+
 def test_a_hand_moves_it_for_all_and_all_are_told(bench: Bench) -> None:
     one, other = bench.breaker(), bench.breaker()
     one.circuit.force_open()
@@ -259,9 +275,10 @@ def test_a_circuit_that_redis_forgot_is_closed(bench: Bench, redis_server: Redis
 @given(
     st.lists(
         st.one_of(
-            st.sampled_from(["good", "bad", "bad", "withdraw", "hold", "late"]),
+            st.sampled_from(["good", "bad", "withdraw", "hold", "late"]),
+            st.sampled_from(["trip", "recover"]),
             st.sampled_from(["open", "close", "half_open", "force_open", "force_closed", "reset"]),
-            st.sampled_from([0.3, 2.0, 10.0, 25.0]),
+            st.sampled_from([0.3, 2.0, 7.5, 10.0, 25.0]),
         ),
         max_size=40,
     ),
@@ -276,11 +293,13 @@ def test_redis_decides_what_one_process_would(
     bench = Bench(
         redis_server, clock, failure_rate=rate, minimum_calls=4, window=8, success_threshold=2
     )
-    pair = (Breaker("http://a.test", bench.numbers, clock), bench.breaker())
+    pair = (Breaker("http://a.test", bench.numbers, clock), bench.breaker(lease=1e6))
     held: list[tuple[Any, ...]] = []
-    for step in steps:
-        if isinstance(step, float):
-            clock.now += step
+    whole = {"trip": ["bad"] * 2, "recover": [pair[0]._left, "good", "good"]}
+    for each in itertools.chain.from_iterable(whole.get(step, [step]) for step in steps):
+        step = each() if callable(each) else each  # how long it is open now, or what was drawn
+        if isinstance(step, (int, float)):
+            clock.now += max(0, step)
         elif step == "late" and held:
             for breaker, admission in zip(pair, held.pop(), strict=True):
                 if admission is not None:

@@ -135,8 +135,8 @@ def _sliding_expires(state: State, limit: Limit) -> float:
 
 
 def _tokens_at(state: State, at: float, limit: Limit) -> float:
-    gained = (at - state[1]) * limit.requests / limit.period
-    return min(limit.burst, state[2] + gained)
+    tokens = state[2] + (at - state[1]) * limit.requests / limit.period
+    return tokens if tokens < limit.burst else limit.burst
 
 
 def _bucket_earliest(state: State, now: float, n: int, limit: Limit, _: Log) -> float:

@@ -22,17 +22,27 @@ class _Times(deque[float]):
         return self[-n]
 
     def add(self, time: float, n: int) -> None:
-        self.extend(repeat(time, n))
+        if n == 1:
+            self.append(time)
+        else:
+            self.extend(repeat(time, n))
 
     def falling_out(self, n: int) -> tuple[float, ...]:
         """Return what is lost when ``n`` are added."""
         assert self.maxlen is not None
-        return tuple(islice(self, max(0, len(self) + n - self.maxlen)))
+        over = len(self) + n - self.maxlen
+        if over <= 0:
+            return ()
+        return (self[0],) if over == 1 else tuple(islice(self, over))
 
     def take_back(self, n: int, fallen_out: tuple[float, ...]) -> None:
         for _ in range(n):
             self.pop()
         self.extendleft(reversed(fallen_out))
+
+
+Receipt = tuple[State, State, tuple[float, ...]]
+"""The state before and after, and what fell out of the log."""
 
 
 class _Kept:
@@ -84,10 +94,10 @@ class MemoryStore:
             wait = at - now
             if wait > longest:
                 return Refused(wait)
-            receipt = []
+            receipt: list[Receipt] = []
             for limit, kept, state in found:
                 log = kept.log
-                fallen_out = log.falling_out(n) if isinstance(log, _Times) else ()
+                fallen_out = () if log is NO_LOG else log.falling_out(n)  # type: ignore[union-attr]  # NO_LOG is the only NoLog
                 kept.state = after = kept.book(state, now, at, n, limit, log)
                 receipt.append((state, after, fallen_out))
                 if not state:

@@ -35,7 +35,9 @@ def open_store(state: Any, prefix: str, timeout: float, fallback: str) -> Store:
     shared = _shared(state, prefix, timeout)
     if fallback == "raise":
         return shared
-    return FallbackStore(shared, MemoryStore(), "the shared state of limits")
+    return FallbackStore(
+        shared, MemoryStore(), "the shared state (of limits, and of circuits in Redis)"
+    )
 
 
 def _shared(state: Any, prefix: str, timeout: float) -> Store:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,6 +28,10 @@ _POOLS_OWN = (
     "himport_registry",
 )
 """What redis-py 8 adds to the settings of a pool's connections, and is that pool's."""
+
+
+_SURELY_OPEN = 1.0
+"""Seconds after its last use in which a connection is not looked at before it is used again."""
 
 
 class Script(NamedTuple):
@@ -74,6 +79,7 @@ class Scripts:
             ) from None
         self._errors = (redis.RedisError, OSError)
         self._answers = redis.ResponseError
+        self._closed = redis.ConnectionError
         self._unknown = redis.exceptions.NoScriptError
         self._client = source
         self._make = _maker(source, timeout)
@@ -82,13 +88,16 @@ class Scripts:
         first = takes_name.get("command_name")
         # redis-py 5.0 wants the name of a command, and does nothing with it; later ones warn of it
         self._for = ("EVALSHA",) if first and first.default is first.empty else ()
+        self._idle: list[tuple[Any, float]] = []
+        """Connections, and when they were last used."""
         self._inherited: object = None
         forking.register(self)
 
     def begin_in_child(self) -> None:
         if self._make:
             # kept: to let go of the parent's would close its connections
-            self._inherited, self._pool = self._pool, self._make()
+            self._inherited, self._pool = (self._pool, self._idle), self._make()
+            self._idle = []
 
     def run(self, it: Script, words: Words, *more: bytes) -> str:
         """Run a script and return what it answers, in one round trip where Redis knows it."""
@@ -108,6 +117,7 @@ class Scripts:
 
     def close(self) -> None:
         if self._pool:
+            self._release_idle()
             self._pool.disconnect()
 
     def _tells(self, error: Exception) -> bool:
@@ -120,20 +130,43 @@ class Scripts:
             return self._client.execute_command(
                 command.decode(), what, words.keys, *words.words, *more
             )
-        # What execute_command does beside this is two fifths of the time of a PING.
         count = 3 + len(words.words) + len(more)
         head = b"*%d\r\n%b%b%b" % (count, _packed(command, what), words.packed, _packed(*more))
-        connection: Any = self._pool.get_connection(*self._for)
+        connection, is_checked = self._take()
         try:
             connection.send_packed_command([head])
-            return connection.read_response()
+            answer = connection.read_response()
         except self._answers:
+            self._idle.append((connection, time.monotonic()))
             raise
-        except BaseException:
+        except BaseException as error:
             connection.disconnect()  # else the next one would read the answer to this
-            raise
-        finally:
             self._pool.release(connection)
+            self._release_idle()  # the server may be another by now
+            if is_checked or not isinstance(error, self._closed):
+                raise
+            return self._send(command, what, words, more)  # it was closed before, as it seems
+        self._idle.append((connection, time.monotonic()))
+        return answer
+
+    def _take(self) -> tuple[Any, bool]:
+        """Return a connection, and whether it is surely open.
+
+        What the pool asks of each, each time, costs a third of a PING.
+        """
+        assert self._pool is not None
+        try:
+            connection, since = self._idle.pop()
+        except IndexError:
+            return self._pool.get_connection(*self._for), True
+        if time.monotonic() - since < _SURELY_OPEN:
+            return connection, False
+        self._pool.release(connection)
+        return self._pool.get_connection(*self._for), True
+
+    def _release_idle(self) -> None:
+        while self._pool and self._idle:
+            self._pool.release(self._idle.pop()[0])
 
 
 def _packed(*words: bytes) -> bytes:

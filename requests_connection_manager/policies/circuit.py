@@ -107,11 +107,11 @@ class Circuit(pybreaker.CircuitBreaker):
     def moving_itself(self) -> Iterator[None]:
         """Hold it; its moves within are consequences of calls, and not of somebody's hand."""
         with self._lock:
-            self._moves_itself = True
+            before, self._moves_itself = self._moves_itself, True
             try:
                 yield
             finally:
-                self._moves_itself = False
+                self._moves_itself = before
 
     @property
     def is_moving_itself(self) -> bool:

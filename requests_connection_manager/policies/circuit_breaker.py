@@ -132,17 +132,17 @@ class Breaker:
             return
         circuit = self.circuit
         with self._lock:
-            if (
-                self._window is None
-                and not admission.is_trial
-                and not circuit.fail_counter
-                and len(circuit.listeners) == 1
-            ):
-                return  # the common case: pybreaker would set 0 to 0, and tell nobody but us
+            # the common case: pybreaker would set 0 to 0, and tell nobody but us
+            is_plain = (
+                not admission.is_trial and not circuit.fail_counter and len(circuit.listeners) == 1
+            )
+            if is_plain and self._window is None:
+                return
             if self._ends(admission):
-                with circuit.moving_itself():
-                    circuit.call(_succeed)
-                    self._weigh(admission, failed=False)
+                if not is_plain:
+                    with circuit.moving_itself():
+                        circuit.call(_succeed)
+                self._weigh(admission, failed=False)
         self._tell_of_changes()
 
     def failed(self, admission: Admission, error: Exception) -> None:
@@ -175,7 +175,8 @@ class Breaker:
         if self.circuit.known_state == CLOSED:
             window.add(failed)
             if window.exceeds(numbers.failure_rate, numbers.minimum_calls):
-                self.circuit.open()
+                with self.circuit.moving_itself():
+                    self.circuit.open()
 
     def withdraw(self, admission: Admission) -> None:
         """Nothing was learned of the service: rejected elsewhere, interrupted, caller's mistake."""

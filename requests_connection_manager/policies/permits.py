@@ -40,6 +40,11 @@ class Limiter(Protocol):
     """What it limits, in words."""
 
     @property
+    def numbers(self) -> str:
+        """What it allows, in words."""
+        ...
+
+    @property
     def most(self) -> int:
         """The most permits that one attempt can have."""
         ...
