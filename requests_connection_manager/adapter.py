@@ -25,8 +25,8 @@ from .hop import Answer, Hop
 from .layers import refuse_two_kinds_of_trust
 from .policies.concurrency import Slot
 from .policies.deadline import Deadline
-from .policies.permits import Permit
 from .policies.retry import Again, Stop
+from .policies.waiting import nap
 from .redaction import redact_error
 from .work_group import BatchStopped
 
@@ -94,7 +94,7 @@ class ManagedAdapter(BoundedAdapter):
                 hop.forget()
             raise
         finally:
-            ticket.settle(hop.answered, hop.failure, hop.log[-1].elapsed if hop.log else 0.0)
+            hop.ticket.settle(hop.answered, hop.failure, hop.log[-1].elapsed if hop.log else 0.0)
             if endpoint.throttle is not None:
                 endpoint.throttle.learn(hop.accepted)
             hop.let_go_of_errors()
@@ -104,11 +104,10 @@ class ManagedAdapter(BoundedAdapter):
         policy = hop.endpoint.merged.retry
         retry = policy.begin(hop.method, hop.request.headers)
         delay = 0.0
-        permit = _first_permit(hop)
         answer: Answer | None = None
         try:
             while True:
-                answer = self._attempt(hop, permit, delay)
+                answer = self._attempt(hop, delay)
                 if isinstance(answer, Exception):
                     decision = policy.after_error(retry, hop.method, hop.url, answer)
                 else:
@@ -123,17 +122,15 @@ class ManagedAdapter(BoundedAdapter):
                 else:
                     answer.close()
                 _pause(hop, delay, answer)
-                permit = _next_permit(hop)
         finally:
             del answer  # if it is raised, it holds this frame
 
-    def _attempt(self, hop: Hop, permit: Permit | None, delay: float) -> Answer:
+    def _attempt(self, hop: Hop, delay: float) -> Answer:
         """Send once; return the answer, or the error that it ended with."""
         deadline = hop.call.deadline
-        if deadline is not None and deadline.expired:
-            raise hop.call.too_late(hop.url, "no time was left for another attempt")
         limiter = hop.endpoint.concurrency
         slot = None if limiter is None else hop.take_slot(limiter)
+        permit = hop.take_permit(slot)
         budget = hop.endpoint.retry_budget
         if budget is not None and not hop.log:
             budget.call()
@@ -221,21 +218,6 @@ def _own_context(call: Call, endpoint: Endpoint) -> ssl.SSLContext | None:
     return context
 
 
-def _first_permit(hop: Hop) -> Permit | None:
-    if hop.ticket.permit is None:
-        hop.call.take_first_permit(hop.ticket, hop.request)
-    return hop.ticket.permit
-
-
-def _next_permit(hop: Hop) -> Permit | None:
-    try:
-        hop.ticket.permit = hop.call.take_permit(hop.endpoint, hop.request)
-    except ConnectionManagerError as rejection:
-        raise rejection from hop.failure  # what the retry was for
-    hop.call.tell_of_wait(hop.ticket)
-    return hop.ticket.permit
-
-
 def _pause(hop: Hop, delay: float, answer: Answer) -> None:
     """Back off, holding no connection."""
     response = None if isinstance(answer, Exception) else answer
@@ -246,8 +228,10 @@ def _pause(hop: Hop, delay: float, answer: Answer) -> None:
     hop.tell_of_retry(delay)
     if delay > 0:
         group = hop.call.group
-        sleep = time.sleep if group is None else group.pause
-        sleep(delay)
+        if group is None:
+            nap(delay, hop.call.check_wanted)
+        else:
+            group.pause(delay)
 
 
 def _end(hop: Hop, answer: Answer, decision: Stop | None) -> requests.Response:

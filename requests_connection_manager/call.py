@@ -6,6 +6,7 @@ import sys
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import requests
@@ -227,10 +228,8 @@ class Call:
             longest = endpoint.merged.longest_wait
             if self.deadline is not None:
                 longest = min(longest, self.deadline.left())
-            if group is None:
-                permit = permits.take(longest, endpoint.name, None, request)
-            else:
-                permit = group.take(permits, longest, endpoint.name, self.check_wanted, request)
+            take = permits.take if group is None else partial(group.take, permits)
+            permit = take(longest, endpoint.name, self.check_wanted, request)
             if permit is not None and (permit.waited or group is not None):
                 try:
                     self.check_wanted()

@@ -55,7 +55,10 @@ class Hop:
         return self.request.method or ""
 
     def take_slot(self, limiter: ConcurrencyLimiter) -> Slot:
-        """Wait for a place among the attempts under way; without one, the permit goes back."""
+        """Wait for a place among the attempts under way.
+
+        Before the permit, which would be stale after the wait: it is for now, or for nobody.
+        """
         call, slot = self.call, None
         longest = self.endpoint.settings.max_concurrency_wait
         if call.deadline is not None:
@@ -68,11 +71,49 @@ class Hop:
         except BaseException as error:
             if slot is not None:
                 slot.release()
-            self.ticket.give_back()
-            call.let_go = bool(call.log)
-            if isinstance(error, ConnectionManagerError) and self.log:
-                raise error from self.failure  # what the retry was for
+            self._do_without(error)
             raise
+
+    def take_permit(self, slot: Slot | None) -> Permit | None:
+        """Wait for a permit; the first may have been taken already, by who prepared the hop."""
+        call = self.call
+        try:
+            if self.log:
+                self.ticket.permit = call.take_permit(self.endpoint, self.request)
+                call.tell_of_wait(self.ticket)
+            elif self.ticket.permit is None:
+                self._take_first_permit()
+            if call.deadline is not None and call.deadline.expired:
+                raise call.too_late(self.url, "no time was left for another attempt")
+        except BaseException as error:
+            if slot is not None:
+                slot.release()
+            self._do_without(error)
+            raise
+        permit = self.ticket.permit
+        self.ticket.permit = None  # it is the attempt's now, and not given back
+        return permit
+
+    def _take_first_permit(self) -> None:
+        call = self.call
+        while True:
+            call.ticket = self.ticket  # a call that a listener makes meanwhile may take it over
+            try:
+                call.take_first_permit(self.ticket, self.request)
+            finally:
+                is_taken_over, call.ticket = call.ticket is None, None
+                if is_taken_over:
+                    self.ticket = Ticket(self.endpoint, None)
+            if not is_taken_over:
+                return
+            self.ticket = call.admit(self.endpoint)
+
+    def _do_without(self, error: BaseException) -> None:
+        """Give back what was had for an attempt that is not made."""
+        self.ticket.give_back()
+        self.call.let_go = bool(self.call.log)
+        if isinstance(error, ConnectionManagerError) and self.log:
+            raise error from self.failure  # what the retry was for
 
     def _go_on_after_wait(self, slot: Slot) -> None:
         """The circuit may have opened meanwhile, or the call may not be wanted any more."""

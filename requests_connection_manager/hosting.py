@@ -79,7 +79,7 @@ class Host(Managing):
         finally:
             self._close_if_gone()
 
-    def _admits(self, forward: Answering, endpoint: Endpoint) -> bool:
+    def _admits(self, forward: Answering) -> bool:
         """A session may answer by itself, from a cache: then nothing is asked for a permit.
 
         A mock has no hops.

@@ -25,14 +25,13 @@ from .carried import (
     drop_echo,
     is_other_host,
     leave_behind,
-    query_key_of,
     stay,
     with_its_query_key,
 )
 from .endpoints import Endpoints
 from .exceptions import ConnectionManagerError, ManagerClosed
 from .patterns import as_text
-from .plain import is_plain
+from .plain import is_plain, leads_to
 from .policies.deadline import Deadline, inherited
 from .redaction import redact_error
 from .ring import in_ring, without_credentials
@@ -42,7 +41,8 @@ PER_HOP = {name: ARGUMENTS[name] for name in ("timeout", "verify", "cert")}
 """The arguments that each hop has from its own URL, unless the caller gave them: not these."""
 
 REQUEST = requests.Session.request
-"""As requests made it, whatever stands in for it later."""
+SEND = requests.Session.send
+"""Both as requests made them, whatever stands in for them later."""
 _AS_IN_REQUESTS = requests.Session.resolve_redirects
 Answering = Callable[..., requests.Response]
 
@@ -100,9 +100,11 @@ class Managing(Signing):
 
         def admit_and_forward() -> requests.Response:
             self.check_open()
-            if self._admits(forward, endpoint):
+            if self._admits(forward):
                 call.ticket = call.admit(endpoint)
-                call.take_first_permit(call.ticket, _unprepared(method, url, endpoint, arguments))
+                if not leads_to(forward, REQUEST) or "send" in vars(session):  # a mock's
+                    request = _unprepared(method, url, endpoint, arguments)
+                    call.take_first_permit(call.ticket, request)
             # by keywords, for what stands in for it
             return forward(method=method, url=url, **arguments)
 
@@ -121,13 +123,9 @@ class Managing(Signing):
                 )
             raise
 
-    def _admits(self, forward: Answering, endpoint: Endpoint) -> bool:
-        """Whether a call is admitted before it has a hop: a mock has none.
-
-        Otherwise that can wait until there is a request to look at.
-        """
-        permits = endpoint.permits
-        return permits is None or not permits.need_a_request or not is_plain(forward, REQUEST)
+    def _admits(self, forward: Answering) -> bool:
+        """Whether a call asks its breaker before it has a hop, as it may never have one."""
+        return True
 
     def _fill_in(
         self,
@@ -159,10 +157,10 @@ class Managing(Signing):
         """Send a hop of the call under way; by itself, a prepared request is a call, too."""
         under_way = self.under_way(session)
         if under_way is not None and under_way.takes(request):
-            is_keyed, is_admitted = query_key_of(request) is not None, under_way.ticket is not None
-            if (is_keyed or not is_admitted) and not self._is_managed(session, request):
-                if not is_admitted:
-                    self._admit_here(under_way, request)
+            is_managed = self._is_managed(session, request)
+            if not is_managed or not leads_to(forward, SEND):
+                self._admit_here(under_way, request)
+            if not is_managed:
                 request = with_its_query_key(request)
             try:
                 return with_its_own_time(forward(request, **kwargs))
@@ -181,10 +179,11 @@ class Managing(Signing):
 
         def forward_if_open() -> requests.Response:
             self.check_open()
-            if self._is_managed(session, request):
-                return with_its_own_time(forward(request, **kwargs))
-            self._admit_here(call, request)
-            return with_its_own_time(forward(with_its_query_key(request), **kwargs))
+            is_managed = self._is_managed(session, request)
+            if not is_managed or not leads_to(forward, SEND):
+                self._admit_here(call, request)
+            sent = request if is_managed else with_its_query_key(request)
+            return with_its_own_time(forward(sent, **kwargs))
 
         try:
             return in_ring(call, request.method, request.url or "", forward_if_open)
@@ -271,9 +270,17 @@ class Managing(Signing):
             return True  # as requests is about to say
 
     def _admit_here(self, call: Call, request: requests.PreparedRequest) -> None:
-        """Admit a hop whose adapter will not do it itself."""
-        call.ticket = call.admit(call.table.resolve(request.url or ""))
-        call.take_first_permit(call.ticket, request)
+        """Admit a hop whose adapter may not do it itself: a mock's, or of the user's own."""
+        if call.ticket is None:
+            call.ticket = call.admit(call.table.resolve(request.url or ""))
+        if call.ticket.permit is None:
+            try:
+                call.take_first_permit(call.ticket, request)
+            except BaseException:
+                ticket, call.ticket = call.ticket, None  # nothing was sent
+                if ticket is not None:
+                    ticket.settle(False, None)
+                raise
 
     def _given_to_send(
         self, session: requests.Session, url: str | None, kwargs: dict[str, Any]

@@ -20,6 +20,18 @@ def is_plain(method: Callable[..., Any], own: Callable[..., Any]) -> bool:
     return function is own or stands_in_for(function) is own
 
 
+def leads_to(method: Callable[..., Any], own: Callable[..., Any]) -> bool:
+    """Whether a bound method is ``own``, or wraps it and says so, as an instrumentation does."""
+    function = getattr(method, "__func__", method)
+    while function is not own:
+        inner = stands_in_for(function)
+        inner = getattr(function, "__wrapped__", None) if inner is function else inner
+        if inner is None:
+            return False
+        function = inner
+    return True
+
+
 def stands_in_for(function: Any) -> Any:
     """Return what a stand-in of ours stands in for; what is none, as it is."""
     is_function = isinstance(function, FunctionType)  # others need not be hashable

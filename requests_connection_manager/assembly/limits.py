@@ -63,10 +63,11 @@ def _limits_of(settings: Settings) -> tuple[Limit, ...]:
         pairs = () if requests_ is None else ((requests_, settings.rate_limit_period),)
     whole = sorted((in_whole(*pair) for pair in pairs), key=lambda pair: pair[1])
     bursts = [settings.rate_limit_burst, *(None for _ in whole[1:])]
-    return tuple(
+    limits = [
         Limit(settings.rate_limit_algorithm, permits, period, burst or permits)
         for (permits, period), burst in zip(whole, bursts, strict=False)
-    )
+    ]
+    return tuple(dict.fromkeys(limits))  # a store takes each for another's state
 
 
 def _pause(site: Site) -> ServerPause | None:

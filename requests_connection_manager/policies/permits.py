@@ -104,7 +104,10 @@ class Permits:
             if pause is None or permit is None or not permit.waited or not pause.left(key):
                 return permit
             self.give_back(permit)
-        return self._after_pause(pause, longest, endpoint, check, cost, key)
+            waited = permit.waited
+        else:
+            waited = 0.0
+        return self._after_pause(pause, longest, endpoint, check, cost, key, waited)
 
     def _after_pause(
         self,
@@ -114,8 +117,9 @@ class Permits:
         check: Check | None,
         cost: Any,
         key: str,
+        waited: float,
     ) -> Permit:
-        came = time.monotonic()
+        came = time.monotonic() - waited
         while True:
             while (left := pause.left(key)) > 0:
                 pause.refuse_if_beyond(left, came + longest - time.monotonic(), endpoint)
@@ -132,7 +136,8 @@ class Permits:
         self, longest: float, endpoint: str, check: Check | None, cost: Any, key: str
     ) -> Permit | None:
         limiter = self.limiter
-        if limiter is None or not cost:
+        is_free = not cost and not (self.pause is not None and self.pause.kept_by_limiter)
+        if limiter is None or is_free:
             return Permit(None, 0.0, 0, key) if key else None
         return limiter.acquire(longest, endpoint, check, cost, key)
 

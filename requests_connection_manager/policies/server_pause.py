@@ -30,7 +30,7 @@ class ServerPause:
         """Whose pause it is, within the scope."""
         self.longest = longest
         """Seconds; what the server asks for beyond that is not waited for."""
-        self._kept_by_limiter = kept_by_limiter
+        self.kept_by_limiter = kept_by_limiter
 
     def heed(self, response: requests.Response, key: str) -> None:
         """Note what an answer says."""
@@ -41,7 +41,7 @@ class ServerPause:
 
     def left(self, key: str) -> float:
         """Return the seconds that are to be waited here, which a limiter may do instead."""
-        return 0.0 if self._kept_by_limiter else self._store.paused(self._scope + key, self.origin)
+        return 0.0 if self.kept_by_limiter else self._store.paused(self._scope + key, self.origin)
 
     def refuse_if_beyond(self, left: float, longest: float, endpoint: str) -> None:
         """Raise `RateLimitExceeded` where the pause is longer than anybody wants to wait."""
