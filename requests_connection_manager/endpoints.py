@@ -12,7 +12,7 @@ from typing import Any
 
 from . import forking
 from .arguments import UNSET
-from .assembly import LIMIT_SETTINGS, Rule
+from .assembly import LIMIT_SETTINGS, Rule, refuse_impossible
 from .exceptions import ConfigurationError
 from .hooks import Hooks
 from .layers import Layer, checked_layer, endpoint_layer
@@ -21,6 +21,12 @@ from .patterns import Pattern
 from .policies.circuit import Circuit
 from .scopes import Counted, Kept, Key
 from .settings import Settings
+
+_DEPENDS = {
+    "rate_limit_cost": {"rate_limit_requests", "rate_limits"},
+    "rate_limit_burst": {"rate_limit_algorithm"},
+}
+"""Settings that may be impossible beside others."""
 
 
 class Endpoints:
@@ -32,11 +38,12 @@ class Endpoints:
         self._kept = Kept(hooks or Hooks())
         self._layer = defaults
         self.defaults = Settings(**defaults)
+        refuse_impossible(self.defaults)
         """What holds for URLs that no pattern matches."""
         self._configs: dict[str, dict[str, Any]] = {}
         rules: dict[Pattern, Rule] = {}
         for text, config in _as_mapping(configs).items():
-            rule = _rule(text, config)
+            rule = self._rule(text, config)
             twin = rules.setdefault(rule.pattern, rule)
             if twin is not rule:
                 raise ConfigurationError(
@@ -53,7 +60,7 @@ class Endpoints:
 
     def add(self, text: str, config: Mapping[str, Any]) -> None:
         """Add a pattern, or replace the settings of one."""
-        rule = _rule(text, config)
+        rule = self._rule(text, config)
         with self._lock:
             self._put(rule, _copy_of(rule.layer, config))
 
@@ -78,7 +85,15 @@ class Endpoints:
                 return
             before = self._configs[known.text] if known else {}
             config = {name: it for name, it in before.items() if name not in gone} | changes
-            self._put(_rule(known.text if known else text, config), config)
+            self._put(self._rule(known.text if known else text, config), config)
+
+    def _rule(self, text: Any, config: object) -> Rule:
+        """Check a pattern's settings; those that depend on another's, when both are known."""
+        rule = Rule(Pattern.parse(text), text, endpoint_layer(text, config))
+        said = rule.layer.keys()
+        if any(one in said and said & others for one, others in _DEPENDS.items()):
+            refuse_impossible(Settings(**self._layer | rule.layer))
+        return rule
 
     def _put(self, rule: Rule, config: dict[str, Any]) -> None:
         rules = dict(self.table.rules)
@@ -163,10 +178,6 @@ class Endpoints:
                 return  # somebody else has
             self._kept.drop_idle()
             self._replace_table(self.table.rules)
-
-
-def _rule(text: Any, config: object) -> Rule:
-    return Rule(Pattern.parse(text), text, endpoint_layer(text, config))
 
 
 def _as_mapping(configs: object) -> Mapping[Any, Any]:

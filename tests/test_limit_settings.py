@@ -162,3 +162,30 @@ def test_settings_can_be_copied_with_a_function(server) -> None:
     with ConnectionManager(rate_limit_scope=key) as manager:
         assert manager.get(server.url).status_code == 200
         assert manager.explain(server.url).limiter
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"rate_limit_requests": 3, "rate_limit_cost": 4},
+        {"rate_limits": [(10, 1), (3, 60)], "rate_limit_cost": 4},
+        {"rate_limit_algorithm": "gcra", "rate_limit_burst": 3, "rate_limit_cost": 4}
+        | {"rate_limit_requests": 100},
+    ],
+)
+def test_a_cost_that_no_limit_can_give_is_refused_where_both_are_said(config) -> None:
+    with pytest.raises(ConfigurationError, match="from 0 to 3"):
+        ConnectionManager(**config)
+    with pytest.raises(ConfigurationError, match="from 0 to 3"):
+        ConnectionManager(endpoint_configs={"a.test": config})
+    with ConnectionManager() as manager, pytest.raises(ConfigurationError, match="from 0 to 3"):
+        manager.add_endpoint_config("a.test", config)
+
+
+def test_limits_that_come_to_the_same_are_one() -> None:
+    with ConnectionManager(
+        rate_limits=[(0.5, 60), (1, 120), (9, 200)], rate_limit_algorithm="gcra"
+    ) as manager:
+        limiter = manager.explain("http://a.test/").limiter
+    assert limiter is not None
+    assert limiter.count("1 per 120 s") == 1

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
 from unittest.mock import Mock, patch
 
 import pytest
 import requests
+import requests_mock
 
-from requests_connection_manager import ConfigurationError, RateLimitExceeded
+from requests_connection_manager import (
+    ConcurrencyLimitExceeded,
+    ConfigurationError,
+    ManagerClosed,
+    RateLimitExceeded,
+)
 from requests_connection_manager.limits.algorithms import ALGORITHMS
 from tests.conftest import MakeManager, in_threads
-from tests.server import Reply, ScriptedServer
+from tests.server import Reply, ScriptedServer, wait_until
 
 NOW = {"rate_limit_max_wait": 0, "rate_limit_period": 1000}
 
@@ -212,3 +221,127 @@ def test_waiters_of_a_booked_limit_keep_their_order(
     for thread in threads:
         thread.join(30)
     assert [request.path for request in server.received[1:]] == [f"/{n}" for n in range(6)]
+
+
+def test_a_permit_is_not_taken_before_a_slot_is_had(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    """One that waited for a slot would be of a period that is over."""
+    server.script("/", Reply(delay=0.5), Reply(delay=0.5), Reply(delay=0.5), Reply())
+    manager = make_manager(
+        rate_limit_requests=3,
+        rate_limit_period=0.3,
+        rate_limit_algorithm="sliding_window",
+        max_concurrency=3,
+    )
+    in_threads(12, lambda _: manager.get(server.url))
+    came = sorted(request.at for request in server.received)
+    assert len(came) == 12
+    assert all(later - earlier > 0.25 for earlier, later in zip(came, came[3:], strict=False))
+
+
+def test_a_permit_is_not_taken_before_a_credential_is_had(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    def slow(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        time.sleep(0.5)
+        return request
+
+    manager = make_manager(rate_limit_requests=2, rate_limit_period=0.3, auth=slow)
+    in_threads(6, lambda _: manager.get(server.url))
+    came = sorted(request.at for request in server.received)
+    assert len(came) == 6
+    assert all(later - earlier > 0.1 for earlier, later in zip(came, came[4:], strict=False))
+
+
+def test_a_slot_that_is_not_had_costs_no_permit(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    manager = make_manager(
+        rate_limit_algorithm="token_bucket",
+        rate_limit_requests=4,
+        max_concurrency=1,
+        max_concurrency_wait=0,
+        **NOW,
+    )
+    with manager.get(server.url, stream=True):
+        for _ in range(5):
+            with pytest.raises(ConcurrencyLimitExceeded):
+                manager.get(server.url)
+    for _ in range(3):
+        manager.get(server.url)
+    with pytest.raises(RateLimitExceeded):
+        manager.get(server.url)
+
+
+@pytest.mark.parametrize("through", ["requests_mock", "send"])
+def test_what_stands_in_for_send_is_limited_by_key_too(
+    through: str, make_manager: MakeManager
+) -> None:
+    manager = make_manager(
+        rate_limit_requests=2, rate_limit_scope=lambda request: request.url, **NOW
+    )
+    with ExitStack() as stack:
+        if through == "send":
+            response = requests.Response()
+            response.status_code = 200
+            stack.enter_context(patch("requests.Session.send", return_value=response))
+        else:
+            mock = stack.enter_context(requests_mock.Mocker())
+            mock.get("http://a.test/", text="ok")
+        manager.get("http://a.test/")
+        manager.get("http://a.test/")
+        with pytest.raises(RateLimitExceeded):
+            manager.get("http://a.test/")
+
+
+def test_both_waits_together_are_no_longer_than_allowed(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    """The permit's and the pause's, that was stated in the meantime."""
+    busy = Reply(status=429, headers={"Retry-After": "2"}, delay=0.4)
+    server.script("/busy", busy)
+    manager = make_manager(
+        rate_limit_requests=2, rate_limit_period=1, rate_limit_max_wait=1.5, max_retries=0
+    )
+    first = threading.Thread(target=manager.get, args=(server.url + "/busy",))
+    first.start()
+    manager.get(server.url + "/one")
+    with pytest.raises(RateLimitExceeded, match="pause"):
+        manager.get(server.url + "/two")
+    first.join(30)
+    assert server.count("/two") == 0
+
+
+@pytest.mark.parametrize("state", ["memory", "sqlite"])
+def test_what_is_free_keeps_the_servers_pause(
+    state: str, make_manager: MakeManager, server: ScriptedServer, tmp_path: Path
+) -> None:
+    server.script("/", Reply(status=429, headers={"Retry-After": "50"}), Reply())
+    where = state if state == "memory" else f"sqlite://{tmp_path}/limits.db"
+    manager = make_manager(state=where, rate_limit_cost=0, rate_limit_max_wait=0, max_retries=0)
+    manager.get(server.url)
+    with pytest.raises(RateLimitExceeded):
+        manager.get(server.url)
+
+
+def test_closing_ends_the_waits(make_manager: MakeManager, server: ScriptedServer) -> None:
+    manager = make_manager(rate_limit_requests=1, rate_limit_period=1000)
+    manager.get(server.url)
+    ended: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            manager.get(server.url)
+        except ManagerClosed as error:
+            ended.append(error)
+
+    threads = [threading.Thread(target=wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    limiter = manager._endpoints.table.resolve(server.url).limiter
+    wait_until(lambda: len(limiter._line) == 3)
+    manager.close()
+    for thread in threads:
+        thread.join(30)
+    assert len(ended) == 3

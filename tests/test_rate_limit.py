@@ -117,7 +117,24 @@ def test_one_of_an_earlier_window_cannot(clock) -> None:
     ],
 )
 def test_the_expected_wait(place: int, used: int, remaining: float, wait: float) -> None:
-    assert expected_wait(place, used=used, calls=3, period=10.0, remaining=remaining) == wait
+    wanted = [1] * (place + 1)
+    assert expected_wait(wanted, used=used, calls=3, period=10.0, remaining=remaining) == wait
+
+
+@pytest.mark.parametrize(
+    ("wanted", "used", "wait"),
+    [
+        ([2], 0, 0),
+        ([2], 2, 4.0),
+        ([2, 2], 0, 4.0),  # what is left of a window is too little for the second
+        ([2, 2, 2], 0, 14.0),
+        ([2, 1, 3], 0, 4.0),
+        ([3, 1, 3], 0, 14.0),
+        ([1, 3, 1], 1, 14.0),
+    ],
+)
+def test_the_expected_wait_of_who_weighs_more(wanted: list[int], used: int, wait: float) -> None:
+    assert expected_wait(wanted, used=used, calls=3, period=10.0, remaining=4.0) == wait
 
 
 def test_waiters_are_served_in_the_order_in_which_they_came() -> None:

@@ -2,7 +2,7 @@
 
 from .breakers import breaker_key
 from .endpoint import Endpoint, assemble
-from .limits import LIMIT_SETTINGS
+from .limits import LIMIT_SETTINGS, refuse_impossible
 from .merging import Merged, Rule, merge
 from .site import Site
 
@@ -15,4 +15,5 @@ __all__ = [
     "assemble",
     "breaker_key",
     "merge",
+    "refuse_impossible",
 ]

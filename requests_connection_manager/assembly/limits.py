@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..limits.algorithms import Limit, in_whole
 from ..patterns import Origin
 from ..policies.booked_limit import BookedLimiter
-from ..policies.permits import Permits
+from ..policies.permits import Permits, check_cost
 from ..policies.rate_limit import RateLimiter
 from ..policies.server_pause import ServerPause
 from ..scopes import Key
@@ -29,6 +29,13 @@ def permits_at(site: Site) -> Permits | None:
     scope = site.settings.rate_limit_scope
     key = scope if callable(scope) else None
     return Permits(limiter, pause, site.settings.rate_limit_cost, key)
+
+
+def refuse_impossible(settings: Settings) -> None:
+    """Raise `ConfigurationError` for a cost that no limit of the settings can ever give."""
+    cost, limits = settings.rate_limit_cost, _limits_of(settings)
+    if limits and not callable(cost):
+        check_cost(cost, min(limit.most for limit in limits))
 
 
 def _limiter(site: Site, pause: ServerPause | None) -> RateLimiter | BookedLimiter | None:

@@ -156,15 +156,7 @@ class Permits:
         return self._check_cost(_ask("rate_limit_cost", cost, request) if callable(cost) else cost)
 
     def _check_cost(self, cost: Any) -> int:
-        most = math.inf if self.limiter is None else self.limiter.most
-        if isinstance(cost, int) and not isinstance(cost, bool) and 0 <= cost <= most:
-            return cost
-        raise ConfigurationError(
-            f"rate_limit_cost={cost!r} is impossible: it must be a whole number from 0 to {most}, "
-            "which is the most that the limit can ever give at once.",
-            field="rate_limit_cost",
-            value=cost,
-        )
+        return check_cost(cost, None if self.limiter is None else self.limiter.most)
 
     def _key_of(self, request: Any) -> str:
         if self._key is None:
@@ -173,6 +165,19 @@ class Permits:
         text = key.hex() if isinstance(key, bytes) else str(key)
         # It may well be a token, and is to be kept where others can look.
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def check_cost(cost: Any, most: int | None) -> int:
+    """Return the permits that an attempt takes; raises `ConfigurationError`."""
+    is_count = isinstance(cost, int) and not isinstance(cost, bool)
+    if is_count and 0 <= cost and (most is None or cost <= most):
+        return int(cost)
+    bound = "of at least 0" if most is None else f"from 0 to {most}, the most that it can ever get"
+    raise ConfigurationError(
+        f"rate_limit_cost={cost!r} is impossible: it must be a whole number {bound}.",
+        field="rate_limit_cost",
+        value=cost,
+    )
 
 
 def _ask(setting: str, function: Callable[[Any], Any], request: Any) -> Any:

@@ -16,7 +16,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 from ratelimit import RateLimitException, limits
@@ -184,7 +184,7 @@ class RateLimiter:
         """Return the seconds until who has so many others before him gets his permits."""
         ahead = filter(None, (each() for each in islice(self._line, others)))
         return expected_wait(
-            sum(each.permits for each in ahead) + place.permits - 1,
+            [*(each.permits for each in ahead), place.permits],
             used=self._window.num_calls,
             calls=self.calls,
             period=self.period,
@@ -204,9 +204,15 @@ class _Place(threading.Event):
         self.permits = permits
 
 
-def expected_wait(place: int, *, used: int, calls: int, period: float, remaining: float) -> float:
-    """Return the seconds until the one who has ``place`` others before him gets a permit."""
+def expected_wait(
+    wanted: Iterable[int], *, used: int, calls: int, period: float, remaining: float
+) -> float:
+    """Return the seconds until the last of those who want so many permits, in order, gets his."""
     if remaining <= 0:  # the window is over; the next one starts with the next permit
         used, remaining = 0, period
-    beyond = place - max(0, calls - used)
-    return 0.0 if beyond < 0 else remaining + beyond // calls * period
+    windows, room = 0, max(0, calls - used)
+    for permits in wanted:
+        if permits > room:
+            windows, room = windows + 1, calls
+        room -= permits
+    return 0.0 if windows == 0 else remaining + (windows - 1) * period
