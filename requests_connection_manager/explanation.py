@@ -66,8 +66,8 @@ def explain(url: str, endpoint: Endpoint) -> Explanation:
         "adaptive throttling": endpoint.throttle is not None,
         "retry": endpoint.merged.retry.enabled,
         "retry budget": endpoint.retry_budget is not None,
-        "rate limit": limiter is not None,
         "concurrency": endpoint.concurrency is not None,
+        "rate limit": limiter is not None,
         "send": True,
     }
     return Explanation(

@@ -254,7 +254,7 @@ def test_each_origin_has_slots_of_its_own_and_a_pattern_has_one_bound_for_all(
     assert own is limiter_of(manager, other_server.url + "/one")
     assert (own.most, own.scope) == (1, f"{server.host}/one")
     order = manager.explain(server.url).order
-    assert order.index("rate limit") < order.index("concurrency") < order.index("send")
+    assert order.index("concurrency") < order.index("rate limit") < order.index("send")
 
 
 def test_a_change_elsewhere_leaves_the_slots_alone(

@@ -150,12 +150,10 @@ def test_a_key_that_fails_sends_nothing(
     assert server.count() == 0
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", sorted({*ALGORITHMS} - {"leaky_bucket"}))
 def test_a_request_may_weigh_more(
     algorithm: str, make_manager: MakeManager, server: ScriptedServer
 ) -> None:
-    if algorithm == "leaky_bucket":
-        pytest.skip("its permits are a period / 10 apart, so a second request waits anyway")
     manager = make_manager(rate_limit_requests=10, rate_limit_algorithm=algorithm, **NOW)
     manager.add_endpoint_config(f"{server.url}/search", {"rate_limit_cost": 4})
     manager.get(server.url + "/search")
