@@ -170,7 +170,8 @@ class RateLimiter:
             if remaining > 0 and self._window.num_calls + permits > self.calls:
                 return remaining
         try:
-            for _ in range(permits):
+            self._count()
+            for _ in range(1, permits):
                 self._count()
         except RateLimitException as refused:
             return float(refused.period_remaining)
