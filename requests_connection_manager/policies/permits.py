@@ -170,7 +170,7 @@ class Permits:
 def check_cost(cost: Any, most: int | None) -> int:
     """Return the permits that an attempt takes; raises `ConfigurationError`."""
     is_count = isinstance(cost, int) and not isinstance(cost, bool)
-    if is_count and 0 <= cost and (most is None or cost <= most):
+    if is_count and cost >= 0 and (most is None or cost <= most):
         return int(cost)
     bound = "of at least 0" if most is None else f"from 0 to {most}, the most that it can ever get"
     raise ConfigurationError(
