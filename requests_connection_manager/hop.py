@@ -9,7 +9,7 @@ from typing import Any
 import requests
 
 from .assembly import Endpoint
-from .attempt import is_ready_again
+from .attempt import is_ready_again, seconds_of_the_service
 from .call import Call, Sent, Ticket, told
 from .exceptions import ConnectionManagerError, MaxRetriesExceeded
 from .failures import (
@@ -102,6 +102,13 @@ class Hop:
         if not self.answered and self.failure is None:
             return None
         return is_accepted(self.log[-1].answer, self.failure)
+
+    @property
+    def took(self) -> float:
+        """Seconds that the service had for the last answer."""
+        if not self.log:
+            return 0.0
+        return seconds_of_the_service(self.log[-1].answer, self.log[-1].elapsed)
 
     def had_its_time(self, seconds: float) -> bool:
         """Whether the service has had the better part of a deadline for its answers.

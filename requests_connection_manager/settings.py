@@ -202,7 +202,8 @@ class Settings:
     circuit_breaker_slow_call: float | None = _setting(
         None,
         check.or_none(check.seconds, "no answer is too slow"),
-        "An answer that took longer counts as a failure; the caller gets it all the same.",
+        "An answer that took the service longer counts as a failure; the caller gets it all the "
+        "same.",
     )
     max_concurrency: int | None = _setting(
         None,

@@ -609,6 +609,19 @@ class TestNestedCalls:
         assert manager.get(server.url, hooks=hooks).status_code == 200
         assert server.count() == 2
 
+    @pytest.mark.parametrize("cut_at", [None, 2])
+    def test_a_response_hook_of_a_redirect_that_asks_it(
+        self, make_manager: MakeManager, server: ScriptedServer, cut_at: int | None
+    ) -> None:
+        """The body of a redirect has been read by then; where it is cut, nobody minds."""
+        manager = make_manager(max_concurrency=1, max_concurrency_wait=0)
+        reply = Reply(status=302, body=b"moved", headers={"Location": "/end"}, cut_at=cut_at)
+        url = server.script("/go", reply)
+        hooks = {"response": lambda response, **_: manager.get(server.url + "/more") and None}
+        answer = manager.get(url, hooks=hooks)
+        assert (answer.status_code, len(answer.history)) == (200, 1)
+        assert [each.path for each in server.received] == ["/go", "/more", "/end", "/more"]
+
     def test_one_that_asks_while_it_streams_is_refused_and_does_not_hang(
         self, make_manager: MakeManager, server: ScriptedServer
     ) -> None:
