@@ -226,7 +226,7 @@ class Settings:
         None,
         limits.adaptive_throttling,
         "Reject calls here with the probability by which the origin refuses them, `max(0, (calls - "
-        "K * accepted) / (calls + 1))` of the last 2 minutes; K at least 1, or True: 2.",
+        "K * accepted) / (calls + 8))` of the last 2 minutes; K at least 1, or True: 2.",
     )
     verify: bool | str = _setting(
         True,
