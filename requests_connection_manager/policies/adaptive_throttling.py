@@ -2,8 +2,8 @@
 
 The client-side throttling of Google's SRE book, chapter 21, "Handling Overload": a call is
 rejected with the probability ``max(0, (requests - K * accepts) / (requests + 8))`` of the last two
-minutes; the book has 1 in the place of the 8. A call counts when its outcome is known, not when it is sent: else a crowd that sets out
-together would look like one that was refused.
+minutes; the book has 1 in the place of the 8. A call counts when its outcome is known, not when it
+is sent: else a crowd that sets out together would look like one that was refused.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from .rolling import Rolling
 WINDOW = 120.0
 """Seconds, as in the book."""
 PADDING = 8
-"""As many calls say little. With the book's 1, a single failure rejects half of what follows, and
-each rejection makes the next more probable, so that a service with few calls may be kept from being
-asked for minutes. 8 is what gRPC has: ``AdaptiveThrottler`` of grpc-java, ``adaptive`` of grpc-go."""
+"""So few calls say little. With the book's 1, a single failure rejects half of what follows, and
+each rejection makes the next more probable, so that a healthy service with few calls may not be
+asked for minutes. gRPC has 8: ``AdaptiveThrottler`` of grpc-java, ``adaptive`` of grpc-go.
+"""
 _REQUESTS, _ACCEPTS = 0, 1
 
 
