@@ -201,6 +201,17 @@ def test_what_plain_requests_would_have_raised(
     server.resume()
 
 
+@pytest.mark.parametrize(("respected", "hint"), [(True, 7), (False, None)])
+def test_the_hint_of_the_server_is_handed_on(
+    make_manager: MakeManager, server: ScriptedServer, respected: bool, hint: float | None
+) -> None:
+    url = server.script("/busy", Reply.retry_after(7))
+    manager = make_manager(retry_budget=(0, 0), respect_retry_after=respected)
+    with pytest.raises(MaxRetriesExceeded, match="budget") as caught:
+        manager.get(url)
+    assert caught.value.retry_after == hint
+
+
 def test_with_raise_on_status_off_the_answer_stands(
     make_manager: MakeManager, server: ScriptedServer
 ) -> None:
