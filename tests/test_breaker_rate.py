@@ -108,6 +108,16 @@ def test_it_is_not_idle_while_failures_are_in_the_window(clock) -> None:
     assert breaker.idle
 
 
+@pytest.mark.parametrize("total", [20, 25, 50, 100, 200])
+@pytest.mark.parametrize("percent", range(1, 101))
+def test_a_rate_that_is_reached_exactly_is_reached(clock, percent: int, total: int) -> None:
+    failures, rest = divmod(percent * total, 100)
+    window = OutcomeWindow(30, clock)
+    for n in range(total):
+        window.add(failed=n < failures)
+    assert window.exceeds(percent / 100, 20) is (rest == 0)
+
+
 @given(
     st.lists(st.tuples(st.floats(0, 5), st.booleans()), max_size=60),
     st.floats(0.5, 20),
