@@ -24,6 +24,7 @@ from requests_connection_manager import (
 )
 from requests_connection_manager.body_end import when_read
 from requests_connection_manager.policies.concurrency import ConcurrencyLimiter, Slot
+from requests_connection_manager.policies.line import Line, Place
 from tests.conftest import MakeManager, in_threads
 from tests.server import Reply, ScriptedServer, wait_until
 from tests.test_fork import in_child
@@ -93,13 +94,32 @@ class TestLine:
     def test_a_newcomer_does_not_pass_who_waits(self) -> None:
         limiter = ConcurrencyLimiter("scope", 1)
         held = limiter.acquire()
-        gone = threading.Event()
+        gone = Place()
         limiter._line.join(gone)  # waits, and does not look
         held.release()
         with pytest.raises(ConcurrencyLimitExceeded):
             limiter.acquire(0.01)
         del gone  # torn away by an interrupt, before it could leave
         assert limiter.acquire(FAR)
+
+    def test_who_was_torn_away_blocks_nobody_though_the_traceback_is_kept(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a REPL and a notebook keep the last one: it holds all frames, and what is in them."""
+        limiter = ConcurrencyLimiter("scope", 1)
+        held = limiter.acquire()
+
+        def interrupted(line: Line, place: Place) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Line, "leave", interrupted)
+            with pytest.raises(KeyboardInterrupt) as kept:
+                limiter.acquire(0.01)
+        assert len(limiter._line) == 1
+        held.release()
+        assert limiter.acquire(FAR)
+        assert kept.value.__traceback__ is not None
 
     def test_who_gives_up_lets_the_next_one_in(self) -> None:
         limiter = ConcurrencyLimiter("scope", 1)
