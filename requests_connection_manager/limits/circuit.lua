@@ -171,7 +171,7 @@ elseif step ~= 'look' then -- a command
     forced = ''
   end
   if step == 'open' or step == 'force_open' then
-    trips = 1
+    trips = 0
     open(recovery)
     forced = step == 'force_open' and 'open' or ''
   elseif step == 'half_open' then

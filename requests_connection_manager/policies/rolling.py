@@ -42,7 +42,7 @@ class Rolling:
         return tuple(self._totals)
 
     def _forget(self) -> int:
-        step = int(self._clock() // self._width)
+        step = int(self._clock() / self._width)  # not //, as in circuit.lua: 1.0 // 0.1 is 9
         while self._steps and self._steps[0][0] <= step - self._most:
             _, gone = self._steps.popleft()
             for kind, count in enumerate(gone):
