@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import gzip
+import io
 import os
 import pickle
 import threading
@@ -15,6 +16,7 @@ from unittest.mock import patch
 
 import pytest
 import requests
+from urllib3 import HTTPResponse
 
 from requests_connection_manager import (
     CircuitBreakerOpen,
@@ -688,6 +690,21 @@ class TestStandIns:
                     assert manager.get(server.url, stream=stream).status_code == 200
         assert limiter_of(manager, server.url).idle
         assert server.count() == 0
+
+    def test_a_mock_that_is_a_response_of_urllib3_frees_at_once(
+        self, make_manager: MakeManager, server: ScriptedServer
+    ) -> None:
+        def send(adapter: object, request: requests.PreparedRequest, **_: Any) -> requests.Response:
+            answer = requests.Response()
+            answer.status_code, answer.url = 200, server.url
+            answer.raw = HTTPResponse(io.BytesIO(LINES), status=200, preload_content=False)
+            return answer
+
+        manager = make_manager(max_concurrency=1, max_concurrency_wait=0)
+        with patch("requests.adapters.HTTPAdapter.send", send):
+            kept = [manager.get(server.url, stream=True) for _ in range(2)]
+        assert [answer.content for answer in kept] == [LINES] * 2
+        assert limiter_of(manager, server.url).idle
 
     def test_an_adapter_of_the_users_own_takes_no_slot(
         self, make_manager: MakeManager, server: ScriptedServer

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from requests_connection_manager import ConnectionManager
+from requests_connection_manager import ConfigurationError, ConnectionManager
 from tests.conftest import MakeManager, in_threads
 from tests.server import Reply, ScriptedServer
 
@@ -105,3 +105,28 @@ def test_without_the_setting_nothing_is_timed(
     assert "_seconds_of_the_service" not in vars(make_manager().get(server.url))
     timed = make_manager(circuit_breaker_slow_call=5).get(server.url)
     assert 0 < vars(timed)["_seconds_of_the_service"] < 1
+
+
+NO_THRESHOLD = {"circuit_breaker_failure_threshold": None}
+
+
+def test_where_nothing_counts_failures_it_is_refused() -> None:
+    impossible = {"circuit_breaker_slow_call": 1, **NO_THRESHOLD}
+    for settings in (impossible, {"endpoint_configs": {"a.test": impossible}}):
+        with pytest.raises(ConfigurationError, match="no effect") as caught:
+            ConnectionManager(**settings)
+        assert caught.value.field == "circuit_breaker_slow_call"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {**NO_THRESHOLD, "circuit_breaker_failure_rate": 0.5},
+        {**NO_THRESHOLD, "circuit_breaker_recovery_timeout": None},
+        {"endpoint_configs": {"a.test": NO_THRESHOLD}},
+    ],
+)
+def test_but_not_where_something_does_or_the_breaker_is_plainly_off(
+    make_manager: MakeManager, settings: dict
+) -> None:
+    assert make_manager(circuit_breaker_slow_call=1, **settings).explain("http://a.test")
