@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
+
+import pybreaker
 import pytest
 import requests
 
@@ -9,6 +13,7 @@ from requests_connection_manager import BreakerChanged, CircuitBreakerOpen, Conn
 from requests_connection_manager.policies.circuit_breaker import Breaker, BreakerNumbers
 from tests.conftest import FakeClock, MakeManager
 from tests.server import Reply, ScriptedServer
+from tests.test_fork import in_child
 
 ERROR = requests.ConnectionError("down")
 DOWN = Reply(status=503)
@@ -120,13 +125,80 @@ def test_what_a_hand_does_is_told_at_once(
     circuit = manager.circuit_breakers[server.origin]
     for command in ("force_open", "reset", "force_closed", "half_open", "close"):
         getattr(circuit, command)()
-    assert [(event.old_state, event.new_state) for event in heard] == [
-        ("closed", "open"),
-        ("open", "closed"),
-        ("closed", "closed"),
-        ("closed", "half-open"),
-        ("half-open", "closed"),
+    assert [(event.old_state, event.new_state, event.forced) for event in heard] == [
+        ("closed", "open", "open"),
+        ("open", "closed", None),
+        ("closed", "closed", "closed"),
+        ("closed", "half-open", None),
+        ("half-open", "closed", None),
     ]
+
+
+def test_what_changes_nothing_is_not_told(manager: ConnectionManager, server) -> None:
+    manager.get(server.url)
+    heard: list[tuple[str, str, str | None]] = []
+    manager.on_breaker_change(
+        lambda event: heard.append((event.old_state, event.new_state, event.forced))
+    )
+    circuit = manager.circuit_breakers[server.origin]
+    circuit.close()
+    circuit.reset()
+    assert not heard
+    for command in ("force_closed", "close", "force_closed", "reset", "reset"):
+        getattr(circuit, command)()
+    assert heard == [("closed", "closed", "closed"), ("closed", "closed", None)]
+    heard.clear()
+    for command in ("open", "force_open", "force_open", "open"):
+        getattr(circuit, command)()
+    assert heard == [("closed", "open", None), ("open", "open", "open"), ("open", "open", None)]
+
+
+def test_what_somebody_calls_through_a_forced_circuit_does_not_move_it(clock) -> None:
+    circuit = make(clock).circuit
+    circuit.force_open()
+    with pytest.raises(pybreaker.CircuitBreakerError, match="forced open"):
+        circuit.call(lambda: 1)
+    assert (circuit.forced, circuit.current_state) == ("open", "open")
+    circuit.force_closed()
+    for _ in range(5):
+        with pytest.raises(ZeroDivisionError):
+            circuit.call(lambda: 1 // 0)
+    assert circuit.call(lambda: 1) == 1
+    with circuit.calling():
+        pass
+    assert (circuit.forced, circuit.current_state) == ("closed", "closed")
+    circuit.reset()
+    assert circuit.call(lambda: 1) == 1
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            circuit.call(lambda: 1 // 0)
+    assert circuit.current_state == "open"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_hand_moves_it_in_a_child_though_a_call_was_moving_it_in_the_parent(clock) -> None:
+    circuit = make(clock).circuit
+
+    def use() -> None:
+        circuit.force_open()
+        assert circuit.forced == "open"
+        circuit.close()
+        assert (circuit.forced, circuit.current_state) == (None, "closed")
+
+    moving, forked = threading.Event(), threading.Event()
+
+    def move() -> None:
+        with circuit.moving_itself():
+            moving.set()
+            forked.wait(20)
+
+    thread = threading.Thread(target=move)
+    thread.start()
+    moving.wait(20)
+    in_child(use)
+    forked.set()
+    thread.join()
 
 
 def test_calls_through_a_forced_circuit(make_manager: MakeManager, server: ScriptedServer) -> None:

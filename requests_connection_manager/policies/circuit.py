@@ -103,6 +103,21 @@ class Circuit(pybreaker.CircuitBreaker):
         else:
             self._move("close")
 
+    def call(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call ``func`` as pybreaker does; what comes of it does not move a circuit that is forced.
+
+        Forced open it raises ``pybreaker.CircuitBreakerError``.
+        """
+        if self._forced is None or self.is_moving_itself:
+            return super().call(func, *args, **kwargs)
+        if self._forced == OPEN:
+            raise pybreaker.CircuitBreakerError(f"circuit of {self.name} is forced open")
+        return func(*args, **kwargs)
+
+    def begin_in_child(self) -> None:
+        # Another thread may have been moving it; its lock is the keeper's affair.
+        self._moves_itself = False
+
     @contextmanager
     def moving_itself(self) -> Iterator[None]:
         """Hold it; its moves within are consequences of calls, and not of somebody's hand."""
