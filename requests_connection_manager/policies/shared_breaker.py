@@ -84,6 +84,9 @@ class SharedBreaker(Breaker):
         # Of trials whose holder is gone, or whose grant may not have been heard: they are freed.
         self._lost: deque[str] = deque(maxlen=32)
 
+    def inherit(self, forced: str) -> None:
+        """Let it be: who shares it may have said otherwise, before or after."""
+
     def _admit(self, endpoint: str) -> Admission:
         return self._admit_there(endpoint, "") or super()._admit(endpoint)
 
