@@ -94,7 +94,7 @@ class ManagedAdapter(BoundedAdapter):
                 hop.forget()
             raise
         finally:
-            hop.ticket.settle(hop.answered, hop.failure, hop.log[-1].elapsed if hop.log else 0.0)
+            hop.ticket.settle(hop.answered, hop.failure, hop.took)
             if endpoint.throttle is not None:
                 endpoint.throttle.learn(hop.accepted)
             hop.let_go_of_errors()
@@ -170,7 +170,13 @@ class ManagedAdapter(BoundedAdapter):
     def _answer(self, hop: Hop, deadline: Deadline | None) -> Answer:
         try:
             return self.send_once(
-                hop.request, hop.arguments, deadline, hop.ssl_context, hop.call.follows
+                hop.request,
+                hop.arguments,
+                deadline,
+                hop.ssl_context,
+                hop.call.follows,
+                reads_redirects=hop.endpoint.concurrency is not None,  # its slot is to be free
+                timed=hop.endpoint.settings.circuit_breaker_slow_call is not None,
             )
         except EmptyPoolError as error:  # waited for a connection of a blocking pool
             raise hop.call.too_late(hop.url, "no pooled connection came free") from error

@@ -7,11 +7,13 @@ import ssl
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.exceptions import ChunkedEncodingError, ContentDecodingError
 from requests.models import REDIRECT_STATI
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers, rewind_body
@@ -33,6 +35,7 @@ from .transport import (
     BodyRaised,
     Bounds,
     OpenConnections,
+    Stopwatch,
     address_of,
     current_bounds,
     keep_to_bounds,
@@ -42,6 +45,7 @@ _PLAIN_SEND = HTTPAdapter.send
 _PIECE = 1 << 20
 _ELAPSED = "_elapsed_on_the_wire"
 """Where a response keeps the time from its own sending to its head: ``elapsed`` in requests."""
+_TOOK = "_seconds_of_the_service"
 
 
 class BoundedAdapter(HTTPAdapter):
@@ -54,19 +58,22 @@ class BoundedAdapter(HTTPAdapter):
         deadline: Deadline | None,
         ssl_context: ssl.SSLContext | None,
         follows: bool = True,
+        reads_redirects: bool = False,
+        timed: bool = False,
     ) -> requests.Response:
         """Send, and read the body unless it is streamed, or left to a redirect that is followed.
 
-        ``arguments`` are those of ``HTTPAdapter.send``.
+        ``arguments`` are those of ``HTTPAdapter.send``. ``timed``: see `seconds_of_the_service`.
         """
         bounds = self._no_bounds
         key = query_key_of(request)
         if key is not None and HTTPAdapter.send is not _PLAIN_SEND:  # a mock's, say
             request, key = with_its_query_key(request), None
-        if deadline is not None or ssl_context is not None or key is not None:
+        if deadline is not None or ssl_context is not None or key is not None or timed:
             pair = _as_pair(arguments["timeout"])
             read_timeout = pair[1] if pair else None
-            bounds = Bounds(self._connections, deadline, read_timeout, ssl_context, key)
+            stopwatch = Stopwatch() if timed else None
+            bounds = Bounds(self._connections, deadline, read_timeout, ssl_context, key, stopwatch)
             if deadline is not None and pair is not None:
                 arguments = {**arguments, "timeout": shorten(pair, deadline.left())}
         outer = current_bounds.get()
@@ -76,8 +83,15 @@ class BoundedAdapter(HTTPAdapter):
             response = super().send(request, **arguments)
             response.__dict__[_ELAPSED] = timedelta(seconds=time.perf_counter() - start)
             may_lead_on = follows and response.status_code in REDIRECT_STATI
-            if not arguments["stream"] and not (may_lead_on and response.is_redirect):
-                _read(response)  # a cut or trickling body is this attempt's failure
+            if not arguments["stream"]:
+                if not (may_lead_on and response.is_redirect):
+                    _read(response)  # a cut or trickling body is this attempt's failure
+                elif reads_redirects:
+                    # requests goes on to the redirect's target all the same
+                    with suppress(ChunkedEncodingError, ContentDecodingError):
+                        _read(response)
+            if bounds.stopwatch is not None and bounds.stopwatch.since is not None:
+                response.__dict__[_TOOK] = time.monotonic() - bounds.stopwatch.since
             return response
         except BodyRaised as raised:
             aborted = ProtocolError("Connection aborted.", raised.error)
@@ -210,6 +224,16 @@ def with_its_own_time(response: requests.Response) -> requests.Response:
         for each in response.history:
             each.elapsed = vars(each).get(_ELAPSED, each.elapsed)
     return response
+
+
+def seconds_of_the_service(answer: requests.Response | Exception, otherwise: float) -> float:
+    """Return how long an answer took, less what was spent on our side.
+
+    That is the wait for a pooled connection, and the time until a body that the caller's code
+    makes was at its end.
+    """
+    seconds: float = vars(answer).get(_TOOK, otherwise)
+    return seconds
 
 
 def is_ready_again(request: requests.PreparedRequest) -> bool:

@@ -34,7 +34,9 @@ def _is_open(raw: Any) -> bool:
     """Whether there is a body to come; what is not of urllib3, a mock's, tells nobody."""
     if not isinstance(raw, HTTPResponse) or isinstance(raw, _Watched):
         return False
-    return not raw.closed and raw.length_remaining != 0
+    # Without a response of http.client below it, as of a mock, urllib3 tells of no end.
+    has_source = getattr(raw, "_original_response", None) is not None
+    return has_source and not raw.closed and raw.length_remaining != 0
 
 
 class _Watched(HTTPResponse):

@@ -51,12 +51,17 @@ class Throttled(Event):
 
 @dataclass(frozen=True)
 class BreakerChanged(Event):
-    """A circuit went from one state to another: ``closed``, ``open`` or ``half-open``."""
+    """A circuit went from one state to another: ``closed``, ``open`` or ``half-open``.
+
+    Or it stays where it is, and somebody forces it from now on, or does no more.
+    """
 
     name: ClassVar[str] = "on_breaker_change"
     old_state: str
     new_state: str
     last_error: Exception | None
+    forced: str | None = None
+    """``open`` or ``closed``, while somebody forces it."""
 
 
 EVENTS = tuple(kind.name for kind in (AttemptMade, RetryPlanned, Throttled, BreakerChanged))

@@ -136,7 +136,8 @@ class MaxRetriesExceeded(ConnectionManagerError):
     """The last allowed attempt failed; also an instance of what plain requests would have raised.
 
     ``attempts`` tells what happened, when and how long; ``response`` is the last one, if any;
-    ``retry_after`` is the server's own hint in seconds, where it was longer than allowed.
+    ``retry_after`` is the server's own hint in seconds, where it was longer than allowed, or
+    where no retry could be made that would have followed it.
     ``args`` are those of ``last_error`` where that wraps an error of urllib3.
     """
 

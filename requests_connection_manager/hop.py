@@ -9,7 +9,7 @@ from typing import Any
 import requests
 
 from .assembly import Endpoint
-from .attempt import is_ready_again
+from .attempt import is_ready_again, seconds_of_the_service
 from .call import Call, Sent, Ticket, told
 from .exceptions import ConnectionManagerError, MaxRetriesExceeded
 from .failures import (
@@ -144,6 +144,13 @@ class Hop:
             return None
         return is_accepted(self.log[-1].answer, self.failure)
 
+    @property
+    def took(self) -> float:
+        """Seconds that the service had for the last answer."""
+        if not self.log:
+            return 0.0
+        return seconds_of_the_service(self.log[-1].answer, self.log[-1].elapsed)
+
     def had_its_time(self, seconds: float) -> bool:
         """Whether the service has had the better part of a deadline for its answers.
 
@@ -179,14 +186,18 @@ class Hop:
 
     def objection(self, answer: Answer) -> Stop | None:
         """Say why a retry that the policy wants cannot be made."""
+        why = self._why_not_again(answer)
+        return None if why is None else Stop(why, self.endpoint.merged.retry.hint_of(answer))
+
+    def _why_not_again(self, answer: Answer) -> str | None:
         if self.ticket.is_trial:
-            return Stop("the trial of a half-open circuit is a single attempt")
+            return "the trial of a half-open circuit is a single attempt"
         untouched = isinstance(answer, Exception) and never_left(answer)
         if not untouched and not is_ready_again(self.request):
-            return Stop("its body can be read only once, so that it was not sent twice")
+            return "its body can be read only once, so that it was not sent twice"
         budget = self.endpoint.retry_budget
         if budget is not None and not budget.may_retry():
-            return Stop(f"the retry budget of {budget.scope} is spent ({budget})")
+            return f"the retry budget of {budget.scope} is spent ({budget})"
         return None
 
     def exhausted(

@@ -16,6 +16,7 @@ from . import checks as check
 from .arguments import nearest
 from .checks import Check
 from .exceptions import ConfigurationError
+from .limit_checks import refuse_slow_call_without_breaker
 from .redaction import REDACTED, is_sensitive_field
 from .settings import SCHEMES, SECRETS, ManagerSettings, Settings
 
@@ -85,6 +86,7 @@ def _checked(given: Mapping[str, Any], checks: Mapping[str, Check], what: str) -
             raise _unknown(name, value, checks, what)
     layer = {name: checks[name](name, value) for name, value in given.items()}
     refuse_two_kinds_of_trust(layer)
+    refuse_slow_call_without_breaker(layer)
     return layer
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -81,6 +81,23 @@ def refuse_burst_without_meaning(algorithm: str, burst: int | None) -> None:
             f"choose {' or '.join(map(repr, BURSTS))}, or leave it out.",
             field="rate_limit_burst",
             value=burst,
+        )
+
+
+def refuse_slow_call_without_breaker(layer: Mapping[str, Any]) -> None:
+    """Raise `ConfigurationError` where who counts slow calls says that nothing counts failures."""
+    name, threshold = "circuit_breaker_slow_call", "circuit_breaker_failure_threshold"
+    if layer.get(name) is None or layer.get(threshold, ...) is not None:
+        return
+    if (
+        layer.get("circuit_breaker_failure_rate") is None
+        and layer.get("circuit_breaker_recovery_timeout", ...) is not None
+    ):
+        raise ConfigurationError(
+            f"{name}={layer[name]:g} has no effect beside {threshold}=None: a slow answer is a "
+            "failure, and none are counted. Give a threshold, or circuit_breaker_failure_rate.",
+            field=name,
+            value=layer[name],
         )
 
 

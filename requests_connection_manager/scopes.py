@@ -79,6 +79,10 @@ class Scopes(Generic[T]):
         with self._lock:
             return list(self._by_key.values())
 
+    def items(self) -> list[tuple[Key, T]]:
+        with self._lock:
+            return list(self._by_key.items())
+
     def drop(self, gone: Callable[[Key], bool]) -> None:
         """Forget those whose key is ``gone``."""
         with self._lock:

@@ -202,7 +202,8 @@ class Settings:
     circuit_breaker_slow_call: float | None = _setting(
         None,
         check.or_none(check.seconds, "no answer is too slow"),
-        "An answer that took longer counts as a failure; the caller gets it all the same.",
+        "An answer that took the service longer counts as a failure; the caller gets it all the "
+        "same.",
     )
     max_concurrency: int | None = _setting(
         None,
@@ -225,7 +226,7 @@ class Settings:
         None,
         limits.adaptive_throttling,
         "Reject calls here with the probability by which the origin refuses them, `max(0, (calls - "
-        "K * accepted) / (calls + 1))` of the last 2 minutes; K at least 1, or True: 2.",
+        "K * accepted) / (calls + 8))` of the last 2 minutes; K at least 1, or True: 2.",
     )
     verify: bool | str = _setting(
         True,

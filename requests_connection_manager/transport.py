@@ -16,6 +16,7 @@ import queue
 import socket
 import ssl
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -85,6 +86,25 @@ def address_of(connection: HTTPConnection) -> Address:
     return connection.host, connection.port
 
 
+class Stopwatch:
+    """Since when a request is the service's affair, and no more ours."""
+
+    __slots__ = ("since",)
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+        """On the monotonic clock; None: nobody has sent it in a way that is known here."""
+
+    def begin(self) -> None:
+        """A connection is in hand, perhaps one that is yet to be made."""
+        if self.since is None:
+            self.since = time.monotonic()
+
+    def begin_again(self) -> None:
+        """The caller's code has made its body, and has taken its time for that."""
+        self.since = time.monotonic()
+
+
 class Bounds(NamedTuple):
     """What the connection must know of the attempt that it serves."""
 
@@ -95,6 +115,7 @@ class Bounds(NamedTuple):
     ssl_context: ssl.SSLContext | None = None
     query_key: QueryKey | None = None
     """What it adds to the target of the request."""
+    stopwatch: Stopwatch | None = None
 
 
 _NEARLY = 0.005
@@ -128,9 +149,9 @@ class _BoundedPool(HTTPConnectionPool):
 
         And tell what the caller's body raises from what the wire does.
         """
-        if _runs_code_of_the_callers(kwargs.get("body")):
-            kwargs["body"] = _CallersBody(kwargs["body"])
         bounds = current_bounds.get()
+        if _runs_code_of_the_callers(kwargs.get("body")):
+            kwargs["body"] = _CallersBody(kwargs["body"], bounds and bounds.stopwatch)
         if bounds is not None and bounds.query_key is not None and not self._has_our_connections:
             kwargs["url"] = with_key(kwargs["url"], bounds.query_key)
             current_bounds.set(bounds._replace(query_key=None))  # it is there, and once will do
@@ -194,8 +215,9 @@ def _runs_code_of_the_callers(body: Any) -> bool:
 class _CallersBody:
     """A body that is iterated, or read, as it was given, with its errors marked."""
 
-    def __init__(self, body: Any) -> None:
+    def __init__(self, body: Any, stopwatch: Stopwatch | None) -> None:
         self._body = body
+        self._stopwatch = stopwatch
 
     def __getattr__(self, name: str) -> Any:  # read, tell, seek, mode …: what it has, and no more
         found = getattr(self._body, name)
@@ -210,9 +232,12 @@ class _CallersBody:
     def _marked(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any) -> Any:
             try:
-                return function(*args)
+                block = function(*args)
             except (OSError, HTTPError) as error:
                 raise BodyRaised(error) from error
+            if self._stopwatch is not None and (block is _END or not block):
+                self._stopwatch.begin_again()
+            return block
 
         return call
 
@@ -222,13 +247,18 @@ class _BoundedConnection(HTTPConnection):
         bounds = current_bounds.get()
         if bounds is not None:
             bounds.connections.add(self)  # before: a fork may come in the midst of a handshake
+            if bounds.stopwatch is not None:
+                bounds.stopwatch.begin()
         super().connect()
 
     def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
         """Begin a request; a credential in its query is known to nobody above."""
         bounds = current_bounds.get()
-        if bounds is not None and bounds.query_key is not None:
-            url = with_key(url, bounds.query_key)
+        if bounds is not None:
+            if bounds.query_key is not None:
+                url = with_key(url, bounds.query_key)
+            if bounds.stopwatch is not None:
+                bounds.stopwatch.begin()
         super().putrequest(method, url, *args, **kwargs)
 
     def send(self, data: Any) -> None:

@@ -53,13 +53,15 @@ class TestFormula:
             (0, 0, 2, 0),
             (100, 100, 2, 0),
             (100, 50, 2, 0),
-            (100, 25, 2, 50 / 101),
-            (99, 0, 2, 0.99),
-            (100, 50, 1.1, 45 / 101),
-            (1, 0, 2, 0.5),
+            (100, 25, 2, 50 / 108),
+            (92, 0, 2, 0.92),
+            (100, 50, 1.1, 45 / 108),
+            (1, 0, 2, 1 / 9),
         ],
     )
-    def test_that_of_the_book(self, requests: int, accepts: int, k: float, expected: float) -> None:
+    def test_that_of_the_book_with_the_padding_of_grpc(
+        self, requests: int, accepts: int, k: float, expected: float
+    ) -> None:
         assert rejection_probability(requests, accepts, k) == pytest.approx(expected)
 
     @given(st.integers(0, 10**6), st.integers(0, 10**6), st.floats(1, 10))
@@ -89,8 +91,8 @@ class TestThrottle:
             throttle.ask("api.example.com")
         assert throttle.probability > before
         assert caught.value.endpoint == "api.example.com"
-        assert caught.value.retry_after == pytest.approx(2)
-        assert "probability of 0.50, for 0 of the last 1 calls" in str(caught.value)
+        assert caught.value.retry_after == pytest.approx(9 / 8)
+        assert "probability of 0.11, for 0 of the last 1 calls" in str(caught.value)
 
     def test_what_says_nothing_is_not_counted(self, clock: FakeClock) -> None:
         throttle = AdaptiveThrottle("origin", 2, clock)
@@ -186,6 +188,30 @@ class TestSimulatedService:
         assert accepted >= 0.5 * min(capacity * 120, reached)
         backend.run(2400, rate)  # by itself, but from nothing at all it takes a while
         assert backend.run(120, rate) == (120 * rate, 120 * rate)
+
+
+def rejected_after_one_failure(seed: int, rate: float) -> int:
+    """Return how many calls a healthy service is not sent in the ten minutes after a failure."""
+    clock = FakeClock()
+    throttle, rejected = AdaptiveThrottle("origin", 2, clock, random.Random(seed).random), 0
+    throttle.learn(False)
+    for _ in range(int(600 * rate)):
+        clock.now += 1 / rate
+        try:
+            throttle.ask()
+        except RateLimitExceeded:
+            rejected += 1
+        else:
+            throttle.learn(True)
+    return rejected
+
+
+@pytest.mark.parametrize("rate", [0.1, 2, 20])
+def test_one_failure_costs_a_healthy_service_next_to_nothing(rate: float) -> None:
+    rejected = sorted(rejected_after_one_failure(seed, rate) for seed in range(200))
+    assert rejected[100] == 0
+    assert rejected[190] <= 2
+    assert rejected[-1] <= 10
 
 
 class TestCalls:

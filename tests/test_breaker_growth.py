@@ -101,9 +101,31 @@ def test_a_hand_opens_it_for_the_first_time_exactly(clock) -> None:
         clock.now += 100
     breaker.circuit.open()
     assert left(breaker) == pytest.approx(10)
-    clock.now += 10
+    for seconds in (10, 20):  # it was no trip
+        clock.now += 10
+        fail(breaker)
+        assert left(breaker) == pytest.approx(seconds)
+        clock.now += seconds - 10
+
+
+def test_a_hand_that_opened_and_closed_it_leaves_no_trip_behind(clock) -> None:
+    breaker = make(clock)
+    breaker.circuit.force_open()
+    clock.now += 5
+    breaker.circuit.close()
+    clock.now += 5
     fail(breaker)
-    assert left(breaker) == pytest.approx(20)
+    assert left(breaker) == pytest.approx(10)
+
+
+def test_that_nobody_called_it_for_long_does_not_make_the_open_time_longer(clock) -> None:
+    breaker = make(clock)
+    fail(breaker)
+    clock.now += 1000
+    breaker.succeeded(breaker.admit())
+    clock.now += 10.1
+    fail(breaker)
+    assert left(breaker) == pytest.approx(10)
 
 
 @given(

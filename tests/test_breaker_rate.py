@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
+import pybreaker
 import pytest
 import requests
 from hypothesis import given
@@ -106,6 +107,42 @@ def test_it_is_not_idle_while_failures_are_in_the_window(clock) -> None:
     assert not breaker.idle
     clock.now += 10
     assert breaker.idle
+
+
+def test_what_somebody_excludes_is_a_success_for_the_rate_too(clock) -> None:
+    breaker = make(clock, threshold=3)
+    breaker.circuit.add_excluded_exception(requests.ConnectionError)
+    assert send(breaker, "xxxxxxxx") == "closed"
+    assert (breaker._window.total, breaker._window.failures) == (8, 0)
+    breaker.circuit.remove_excluded_exception(requests.ConnectionError)
+    assert send(breaker, "xxx") == "open"
+
+
+class Raises(pybreaker.CircuitBreakerListener):
+    def success(self, cb) -> None:
+        raise RuntimeError("a listener")
+
+    def failure(self, cb, exc) -> None:
+        raise RuntimeError("a listener")
+
+
+def test_a_listener_that_raises_hides_nothing_from_the_rate(clock) -> None:
+    breaker = make(clock)
+    breaker.circuit.add_listener(Raises())
+    for outcome in ".x.x":
+        with pytest.raises(RuntimeError, match="a listener"):
+            send(breaker, outcome)
+    assert breaker.circuit.current_state == "open"
+
+
+@pytest.mark.parametrize("total", [20, 25, 50, 100, 200])
+@pytest.mark.parametrize("percent", range(1, 101))
+def test_a_rate_that_is_reached_exactly_is_reached(clock, percent: int, total: int) -> None:
+    failures, rest = divmod(percent * total, 100)
+    window = OutcomeWindow(30, clock)
+    for n in range(total):
+        window.add(failed=n < failures)
+    assert window.exceeds(percent / 100, 20) is (rest == 0)
 
 
 @given(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import gzip
+import io
 import os
 import pickle
 import threading
@@ -15,6 +16,7 @@ from unittest.mock import patch
 
 import pytest
 import requests
+from urllib3 import HTTPResponse
 
 from requests_connection_manager import (
     CircuitBreakerOpen,
@@ -24,6 +26,7 @@ from requests_connection_manager import (
 )
 from requests_connection_manager.body_end import when_read
 from requests_connection_manager.policies.concurrency import ConcurrencyLimiter, Slot
+from requests_connection_manager.policies.line import Line, Place
 from tests.conftest import MakeManager, in_threads
 from tests.server import Reply, ScriptedServer, wait_until
 from tests.test_fork import in_child
@@ -93,13 +96,32 @@ class TestLine:
     def test_a_newcomer_does_not_pass_who_waits(self) -> None:
         limiter = ConcurrencyLimiter("scope", 1)
         held = limiter.acquire()
-        gone = threading.Event()
+        gone = Place()
         limiter._line.join(gone)  # waits, and does not look
         held.release()
         with pytest.raises(ConcurrencyLimitExceeded):
             limiter.acquire(0.01)
         del gone  # torn away by an interrupt, before it could leave
         assert limiter.acquire(FAR)
+
+    def test_who_was_torn_away_blocks_nobody_though_the_traceback_is_kept(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a REPL and a notebook keep the last one: it holds all frames, and what is in them."""
+        limiter = ConcurrencyLimiter("scope", 1)
+        held = limiter.acquire()
+
+        def interrupted(line: Line, place: Place) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Line, "leave", interrupted)
+            with pytest.raises(KeyboardInterrupt) as kept:
+                limiter.acquire(0.01)
+        assert len(limiter._line) == 1
+        held.release()
+        assert limiter.acquire(FAR)
+        assert kept.value.__traceback__ is not None
 
     def test_who_gives_up_lets_the_next_one_in(self) -> None:
         limiter = ConcurrencyLimiter("scope", 1)
@@ -609,6 +631,19 @@ class TestNestedCalls:
         assert manager.get(server.url, hooks=hooks).status_code == 200
         assert server.count() == 2
 
+    @pytest.mark.parametrize("cut_at", [None, 2])
+    def test_a_response_hook_of_a_redirect_that_asks_it(
+        self, make_manager: MakeManager, server: ScriptedServer, cut_at: int | None
+    ) -> None:
+        """The body of a redirect has been read by then; where it is cut, nobody minds."""
+        manager = make_manager(max_concurrency=1, max_concurrency_wait=0)
+        reply = Reply(status=302, body=b"moved", headers={"Location": "/end"}, cut_at=cut_at)
+        url = server.script("/go", reply)
+        hooks = {"response": lambda response, **_: manager.get(server.url + "/more") and None}
+        answer = manager.get(url, hooks=hooks)
+        assert (answer.status_code, len(answer.history)) == (200, 1)
+        assert [each.path for each in server.received] == ["/go", "/more", "/end", "/more"]
+
     def test_one_that_asks_while_it_streams_is_refused_and_does_not_hang(
         self, make_manager: MakeManager, server: ScriptedServer
     ) -> None:
@@ -655,6 +690,21 @@ class TestStandIns:
                     assert manager.get(server.url, stream=stream).status_code == 200
         assert limiter_of(manager, server.url).idle
         assert server.count() == 0
+
+    def test_a_mock_that_is_a_response_of_urllib3_frees_at_once(
+        self, make_manager: MakeManager, server: ScriptedServer
+    ) -> None:
+        def send(adapter: object, request: requests.PreparedRequest, **_: Any) -> requests.Response:
+            answer = requests.Response()
+            answer.status_code, answer.url = 200, server.url
+            answer.raw = HTTPResponse(io.BytesIO(LINES), status=200, preload_content=False)
+            return answer
+
+        manager = make_manager(max_concurrency=1, max_concurrency_wait=0)
+        with patch("requests.adapters.HTTPAdapter.send", send):
+            kept = [manager.get(server.url, stream=True) for _ in range(2)]
+        assert [answer.content for answer in kept] == [LINES] * 2
+        assert limiter_of(manager, server.url).idle
 
     def test_an_adapter_of_the_users_own_takes_no_slot(
         self, make_manager: MakeManager, server: ScriptedServer

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
+
+import pybreaker
 import pytest
 import requests
 
@@ -9,6 +13,7 @@ from requests_connection_manager import BreakerChanged, CircuitBreakerOpen, Conn
 from requests_connection_manager.policies.circuit_breaker import Breaker, BreakerNumbers
 from tests.conftest import FakeClock, MakeManager
 from tests.server import Reply, ScriptedServer
+from tests.test_fork import in_child
 
 ERROR = requests.ConnectionError("down")
 DOWN = Reply(status=503)
@@ -120,13 +125,137 @@ def test_what_a_hand_does_is_told_at_once(
     circuit = manager.circuit_breakers[server.origin]
     for command in ("force_open", "reset", "force_closed", "half_open", "close"):
         getattr(circuit, command)()
-    assert [(event.old_state, event.new_state) for event in heard] == [
-        ("closed", "open"),
-        ("open", "closed"),
-        ("closed", "closed"),
-        ("closed", "half-open"),
-        ("half-open", "closed"),
+    assert [(event.old_state, event.new_state, event.forced) for event in heard] == [
+        ("closed", "open", "open"),
+        ("open", "closed", None),
+        ("closed", "closed", "closed"),
+        ("closed", "half-open", None),
+        ("half-open", "closed", None),
     ]
+
+
+def test_what_changes_nothing_is_not_told(manager: ConnectionManager, server) -> None:
+    manager.get(server.url)
+    heard: list[tuple[str, str, str | None]] = []
+    manager.on_breaker_change(
+        lambda event: heard.append((event.old_state, event.new_state, event.forced))
+    )
+    circuit = manager.circuit_breakers[server.origin]
+    circuit.close()
+    circuit.reset()
+    assert not heard
+    for command in ("force_closed", "close", "force_closed", "reset", "reset"):
+        getattr(circuit, command)()
+    assert heard == [("closed", "closed", "closed"), ("closed", "closed", None)]
+    heard.clear()
+    for command in ("open", "force_open", "force_open", "open"):
+        getattr(circuit, command)()
+    assert heard == [("closed", "open", None), ("open", "open", "open"), ("open", "open", None)]
+
+
+def test_what_somebody_calls_through_a_forced_circuit_does_not_move_it(clock) -> None:
+    circuit = make(clock).circuit
+    circuit.force_open()
+    with pytest.raises(pybreaker.CircuitBreakerError, match="forced open"):
+        circuit.call(lambda: 1)
+    assert (circuit.forced, circuit.current_state) == ("open", "open")
+    circuit.force_closed()
+    for _ in range(5):
+        with pytest.raises(ZeroDivisionError):
+            circuit.call(lambda: 1 // 0)
+    assert circuit.call(lambda: 1) == 1
+    with circuit.calling():
+        pass
+    assert (circuit.forced, circuit.current_state) == ("closed", "closed")
+    circuit.reset()
+    assert circuit.call(lambda: 1) == 1
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            circuit.call(lambda: 1 // 0)
+    assert circuit.current_state == "open"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_hand_moves_it_in_a_child_though_a_call_was_moving_it_in_the_parent(clock) -> None:
+    circuit = make(clock).circuit
+
+    def use() -> None:
+        circuit.force_open()
+        assert circuit.forced == "open"
+        circuit.close()
+        assert (circuit.forced, circuit.current_state) == (None, "closed")
+
+    moving, forked = threading.Event(), threading.Event()
+
+    def move() -> None:
+        with circuit.moving_itself():
+            moving.set()
+            forked.wait(20)
+
+    thread = threading.Thread(target=move)
+    thread.start()
+    moving.wait(20)
+    in_child(use)
+    forked.set()
+    thread.join()
+
+
+def test_it_survives_a_change_of_the_numbers(
+    manager: ConnectionManager, server: ScriptedServer
+) -> None:
+    manager.get(server.url)
+    manager.circuit_breakers[server.origin].force_open()
+    heard: list[BreakerChanged] = []
+    manager.on_breaker_change(heard.append)
+    host = f"127.0.0.1:{server.port}"
+    for config in ({"timeout": 3}, {"circuit_breaker_slow_call": 9}, {"circuit_breaker_window": 9}):
+        manager.add_endpoint_config(host, config)
+        with pytest.raises(CircuitBreakerOpen, match="somebody forced it"):
+            manager.get(server.url)
+        assert len(manager.circuit_breakers) == 1
+    [circuit] = manager.circuit_breakers.values()
+    circuit.force_closed()
+    manager.add_endpoint_config(host, {"circuit_breaker_window": 8})
+    [circuit] = manager.circuit_breakers.values()
+    assert (circuit.forced, circuit.current_state) == ("closed", "closed")
+    manager.remove_endpoint_config(host)
+    manager.get(server.url)
+    [circuit] = manager.circuit_breakers.values()
+    assert circuit.forced is None
+    changes = [(each.old_state, each.new_state, each.forced) for each in heard]
+    assert changes == [("open", "closed", "closed")]
+
+
+def test_a_pattern_that_sets_no_numbers_any_more_hands_nothing_on(
+    manager: ConnectionManager, server: ScriptedServer
+) -> None:
+    """What takes its place is for all the rest of the origin, too."""
+    own = f"127.0.0.1:{server.port}/own"
+    manager.add_endpoint_config(own, {"circuit_breaker_window": 9})
+    manager.get(server.url + "/own")
+    [circuit] = manager.circuit_breakers.values()
+    circuit.force_open()
+    manager.add_endpoint_config(own, {"timeout": 3})
+    assert manager.get(server.url + "/own").status_code == 200
+    assert manager.get(server.url).status_code == 200
+
+
+def test_and_what_is_not_its_own_is_left_alone(
+    manager: ConnectionManager, server: ScriptedServer, other_server: ScriptedServer
+) -> None:
+    """A pattern below the forced one makes a circuit of its own, and so does another origin."""
+    host = f"127.0.0.1:{server.port}"
+    manager.get(server.url)
+    manager.get(other_server.url)
+    manager.circuit_breakers[server.origin].force_open()
+    manager.add_endpoint_config(f"{host}/own", {"circuit_breaker_window": 9})
+    assert manager.get(server.url + "/own").status_code == 200
+    manager.add_endpoint_config("127.0.0.1", {"circuit_breaker_window": 8})
+    assert manager.get(server.url + "/own").status_code == 200
+    assert manager.get(other_server.url).status_code == 200
+    with pytest.raises(CircuitBreakerOpen):
+        manager.get(server.url)
 
 
 def test_calls_through_a_forced_circuit(make_manager: MakeManager, server: ScriptedServer) -> None:

@@ -207,6 +207,29 @@ def test_the_rate_is_that_of_all(redis_server, clock) -> None:
     bench.close()
 
 
+def test_what_somebody_excludes_is_a_success_for_all(redis_server, clock) -> None:
+    bench = Bench(redis_server, clock, failure_rate=0.5, minimum_calls=4)
+    breaker = bench.breaker()
+    breaker.circuit.add_excluded_exception(requests.ConnectionError)
+    fail(breaker, 8)
+    assert breaker.circuit.current_state == "closed"
+    assert bench.breaker().circuit.fail_counter == 0
+    bench.close()
+
+
+@pytest.mark.parametrize("percent", [7, 14, 28, 29, 56, 57, 58])  # 0.07 * 100 is more than 7
+def test_a_rate_that_is_reached_exactly_is_reached(redis_server, clock, percent: int) -> None:
+    bench = Bench(
+        redis_server, clock, failure_threshold=None, failure_rate=percent / 100, minimum_calls=100
+    )
+    breaker = bench.breaker()
+    for _ in range(100 - percent):
+        breaker.succeeded(breaker.admit())
+    fail(breaker, percent)
+    assert breaker.circuit.current_state == "open"
+    bench.close()
+
+
 @pytest.mark.parametrize(("pause", "state"), [(9.5, "open"), (10, "closed")])
 def test_what_is_older_than_the_window_counts_for_nobody(
     redis_server, clock, pause: float, state: str

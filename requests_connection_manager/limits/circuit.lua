@@ -103,7 +103,7 @@ local function weigh(good, bad)
   end
   left[#left + 1] = format('%.0f:%.0f:%.0f', which, mine_good + mine_bad, mine_bad)
   outcomes = table.concat(left, ' ')
-  if total >= minimum and failed >= rate * total then
+  if total >= minimum and failed / total >= rate then
     trip()
   end
 end
@@ -171,7 +171,7 @@ elseif step ~= 'look' then -- a command
     forced = ''
   end
   if step == 'open' or step == 'force_open' then
-    trips = 1
+    trips = 0
     open(recovery)
     forced = step == 'force_open' and 'open' or ''
   elseif step == 'half_open' then

@@ -1,9 +1,9 @@
 """Rejecting here what an overloaded service would reject there, where it costs less.
 
 The client-side throttling of Google's SRE book, chapter 21, "Handling Overload": a call is
-rejected with the probability ``max(0, (requests - K * accepts) / (requests + 1))`` of the last two
-minutes. A call counts when its outcome is known, not when it is sent: else a crowd that sets out
-together would look like one that was refused.
+rejected with the probability ``max(0, (requests - K * accepts) / (requests + 8))`` of the last two
+minutes; the book has 1 in the place of the 8. A call counts when its outcome is known, not when it
+is sent: else a crowd that sets out together would look like one that was refused.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ from .rolling import Rolling
 
 WINDOW = 120.0
 """Seconds, as in the book."""
+PADDING = 8
+"""So few calls say little. With the book's 1, a single failure rejects half of what follows, and
+each rejection makes the next more probable, so that a healthy service with few calls may not be
+asked for minutes. gRPC has 8: ``AdaptiveThrottler`` of grpc-java, ``adaptive`` of grpc-go.
+"""
 _REQUESTS, _ACCEPTS = 0, 1
 
 
@@ -90,5 +95,5 @@ class AdaptiveThrottle:
 
 
 def rejection_probability(requests: int, accepts: int, k: float) -> float:
-    """Return the book's probability, from 0 to less than 1."""
-    return max(0.0, (requests - k * accepts) / (requests + 1))
+    """Return the book's probability, with our padding, from 0 to less than 1."""
+    return max(0.0, (requests - k * accepts) / (requests + PADDING))

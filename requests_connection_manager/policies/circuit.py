@@ -71,7 +71,11 @@ class Circuit(pybreaker.CircuitBreaker):
         return self._forced
 
     def force_open(self) -> None:
-        """Reject all calls, without a trial, until `close` or `reset`."""
+        """Reject all calls, without a trial, until `close` or `reset`.
+
+        A change of the breaker's settings leaves that so, but not where Redis has the circuit:
+        other numbers make another one there.
+        """
         self._move("force_open")
 
     def force_closed(self) -> None:
@@ -103,6 +107,21 @@ class Circuit(pybreaker.CircuitBreaker):
         else:
             self._move("close")
 
+    def call(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call ``func`` as pybreaker does; what comes of it does not move a circuit that is forced.
+
+        Forced open it raises ``pybreaker.CircuitBreakerError``.
+        """
+        if self._forced is None or self.is_moving_itself:
+            return super().call(func, *args, **kwargs)
+        if self._forced == OPEN:
+            raise pybreaker.CircuitBreakerError(f"circuit of {self.name} is forced open")
+        return func(*args, **kwargs)
+
+    def begin_in_child(self) -> None:
+        # Another thread may have been moving it; its lock is the keeper's affair.
+        self._moves_itself = False
+
     @contextmanager
     def moving_itself(self) -> Iterator[None]:
         """Hold it; its moves within are consequences of calls, and not of somebody's hand."""
@@ -121,10 +140,11 @@ class Circuit(pybreaker.CircuitBreaker):
 
     def _move(self, command: str) -> None:
         with self._lock:
-            self._obey(command)
+            self.obey(command)
         self._keeper.moved_by_hand()
 
-    def _obey(self, command: str) -> None:
+    def obey(self, command: str) -> None:
+        """Do what a hand wants; it is held, and nobody is told yet."""
         if command == "reset":
             self._keeper.forget()
         if command == "force_closed" or (command == "close" and self._forced == CLOSED):

@@ -78,6 +78,7 @@ class Breaker:
             None if numbers.failure_rate is None else OutcomeWindow(numbers.window, clock)
         )
         self._last_error: Exception | None = None
+        self._told_forced: str | None = None
         self._admission = Admission(generation=0, is_trial=False)
         self.circuit = self._make_circuit()
         self.begin_in_child()
@@ -90,6 +91,7 @@ class Breaker:
         # pybreaker has no public way to look and decide in one step. Its RLock has kept this
         # name through 1.x; the dependency is held below 1.5 for it.
         self._lock = self.circuit._lock = threading.RLock()
+        self.circuit.begin_in_child()
         # Weak: a trial that is lost on the way, by an interrupt, say, does not block the next.
         self._trial: weakref.ref[Admission] | None = None
         self._telling = False
@@ -131,41 +133,51 @@ class Breaker:
             self.failed(admission, SlowAnswer.after(elapsed, self._slow_call))
             return
         circuit = self.circuit
-        with self._lock:
-            # the common case: pybreaker would set 0 to 0, and tell nobody but us
-            is_plain = (
-                not admission.is_trial and not circuit.fail_counter and len(circuit.listeners) == 1
-            )
-            if is_plain and self._window is None:
-                return
-            if self._ends(admission):
-                if not is_plain:
-                    with circuit.moving_itself():
-                        circuit.call(_succeed)
-                self._weigh(admission, failed=False)
-        self._tell_of_changes()
-
-    def failed(self, admission: Admission, error: Exception) -> None:
-        """The service failed."""
         try:
-            self._fail(admission, error)
+            with self._lock:
+                # the common case: pybreaker would set 0 to 0, and tell nobody but us
+                is_plain = (
+                    not admission.is_trial
+                    and not circuit.fail_counter
+                    and len(circuit.listeners) == 1
+                )
+                if is_plain and self._window is None:
+                    return
+                if self._ends(admission):
+                    try:
+                        if not is_plain:
+                            with circuit.moving_itself():
+                                circuit.call(_succeed)
+                    finally:  # whatever a listener raises
+                        self._weigh(admission, failed=False)
         finally:
             self._tell_of_changes()
 
-    def _fail(self, admission: Admission, error: Exception) -> None:
+    def failed(self, admission: Admission, error: Exception) -> None:
+        """The service failed; to pybreaker, what somebody has excluded is a success."""
+        kept = without_traceback(error)
+        if not self.circuit.is_system_error(kept):
+            self.succeeded(admission)
+            return
+        try:
+            self._fail(admission, kept)
+        finally:
+            self._tell_of_changes()
+
+    def _fail(self, admission: Admission, kept: Exception) -> None:
         with self.circuit.moving_itself():
             if not self._ends(admission):
                 return
-            self._last_error = replayed_error = without_traceback(error)
+            self._last_error = kept
             self._failed_at = self._clock()
             try:
-                self.circuit.call(_fail, replayed_error)
+                self.circuit.call(_fail, kept)
             except Exception as replayed:
-                if replayed is not replayed_error:  # a listener's own
+                if replayed is not kept:  # a listener's own
                     raise
             finally:
-                replayed_error.__traceback__ = replayed_error.__context__ = None
-            self._weigh(admission, failed=True)
+                kept.__traceback__ = kept.__context__ = None
+                self._weigh(admission, failed=True)
 
     def _weigh(self, admission: Admission, failed: bool) -> None:
         """Count an outcome of a closed circuit, and open it if the rate is reached."""
@@ -231,7 +243,10 @@ class Breaker:
                 self._open_time.tripped(shortest, now, on_trial=old == HALF_OPEN)
             else:
                 self._open_time.by_hand(shortest)
-        self._untold.append(BreakerChanged(self.scope, old, new, self._last_error))
+        forced = self.circuit.forced
+        if old != new or forced != self._told_forced:
+            self._untold.append(BreakerChanged(self.scope, old, new, self._last_error, forced))
+            self._told_forced = forced
         if new == CLOSED:
             self._open_time.closed(now)
             self._last_error = None
@@ -241,6 +256,12 @@ class Breaker:
         self._trial = None
         if self._window is not None:
             self._window.clear()
+
+    def inherit(self, forced: str) -> None:
+        """Be forced as the one was in whose place this is; everybody was told of that."""
+        with self._lock:
+            self.circuit.obey(f"force_{'open' if forced == OPEN else 'closed'}")
+            self._untold.clear()
 
     def forget(self) -> None:
         """Forget the trips, for a circuit that is reset; called under the lock."""

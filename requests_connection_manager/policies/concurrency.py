@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from .. import forking
 from ..exceptions import ConcurrencyLimitExceeded
-from .line import Line
+from .line import Line, Place
 
 _LOOK = 0.2
 """Seconds between two looks of a waiter: whether it is still wanted, and the line still moves."""
@@ -82,18 +82,19 @@ class ConcurrencyLimiter:
             slot = self._take(0.0) if not self._line else None
         if slot is not None:
             return slot
-        place = threading.Event()
+        place = Place()
         try:  # from here on, whatever interrupts this thread, it leaves the line
             with self._lock:
                 self._line.join(place)
             return self._wait_in_line(place, longest, endpoint, check)
         finally:
+            place.gone = True
             with self._lock:
                 self._line.leave(place)
 
     def _wait_in_line(
         self,
-        place: threading.Event,
+        place: Place,
         longest: float,
         endpoint: str,
         check: Callable[[], object] | None,

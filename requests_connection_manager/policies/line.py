@@ -1,7 +1,7 @@
 """Who waits, in the order in which they came.
 
-The line holds its waiters weakly: one that an interrupt tore away before it could leave does not
-block the others. Whose line it is, guards it with a lock of its own.
+The line holds its waiters weakly, and lets one stand that says it is gone: whom an interrupt tore
+away before it could leave does not block the others. Whose line it is, guards it with a lock.
 """
 
 from __future__ import annotations
@@ -11,21 +11,29 @@ import weakref
 from collections import deque
 
 
-class Line:
-    """A place is an event; it is set when all before it have left."""
+class Place(threading.Event):
+    """Where somebody stands; it is set when all before it have left."""
 
+    gone = False
+    """Said first of all when its owner leaves, in one step that nothing can interrupt.
+
+    Otherwise, with the traceback of the interrupt kept somewhere, it would stand there for ever.
+    """
+
+
+class Line:
     def __init__(self) -> None:
-        self._places: deque[weakref.ref[threading.Event]] = deque()
+        self._places: deque[weakref.ref[Place]] = deque()
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def join(self, place: threading.Event) -> None:
+    def join(self, place: Place) -> None:
         """Stand at the end."""
         self._places.append(weakref.ref(place))
         self.wake_first()
 
-    def leave(self, place: threading.Event) -> None:
+    def leave(self, place: Place) -> None:
         """Leave from wherever it stands, if it does; the next one is woken."""
         mine = weakref.ref(place)
         if mine in self._places:
@@ -36,7 +44,7 @@ class Line:
         """Tell the first that it is; who is gone is passed over."""
         while self._places:
             first = self._places[0]()
-            if first is not None:
+            if first is not None and not first.gone:
                 first.set()
                 return
             self._places.popleft()

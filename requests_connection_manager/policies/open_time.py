@@ -46,8 +46,8 @@ class OpenTime:
         self.seconds = open_time(self._trips, shortest, self._longest, self._jitter, self._chance())
 
     def by_hand(self, shortest: float) -> None:
-        """Begin anew with the circuit open, since somebody said so."""
-        self.seconds, self._trips = shortest, 1
+        """Begin anew with the circuit open, since somebody said so: that is no trip."""
+        self.seconds, self._trips = shortest, 0
 
     def closed(self, now: float) -> None:
         """Note since when it is closed."""

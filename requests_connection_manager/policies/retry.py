@@ -40,7 +40,7 @@ class Stop:
 
     why: str = ""
     retry_after: float | None = None
-    """The server's hint in seconds, where it was longer than allowed."""
+    """The server's hint in seconds, where it was longer than allowed, or cannot be followed."""
 
 
 class RetryPolicy:
@@ -87,14 +87,12 @@ class RetryPolicy:
         by_hint = self._hint_is_enough and hint is not None
         if not self.enabled or not retry.is_retry(method, status, by_hint):
             return None
-        raw = response.raw
-        if not isinstance(raw, BaseHTTPResponse):  # something stands in for urllib3
-            raw = HTTPResponse(status=status, headers={"Retry-After": str(hint)} if hint else {})
+        raw = _raw_of(response)
         try:
             counted = retry.increment(method, url, response=raw)
         except MaxRetryError:
             return Stop()
-        seconds = _seconds(retry, raw) if retry.respect_retry_after_header else None
+        seconds = _hint(retry, raw)
         if seconds is not None and seconds > self._retry_after_max:
             return Stop(
                 f"status {status} with Retry-After: {seconds:.0f} s, more than "
@@ -120,8 +118,25 @@ class RetryPolicy:
             return None
         return Again(self._backoff(counted), counted)
 
+    def hint_of(self, answer: requests.Response | Exception) -> float | None:
+        """Return the seconds that the server asks to wait, if it is to be listened to."""
+        return None if isinstance(answer, Exception) else _hint(self._base, _raw_of(answer))
+
     def _backoff(self, retry: Retry) -> float:
         return retry.get_backoff_time() * (1 - self._jitter * self._chance())
+
+
+def _raw_of(response: requests.Response) -> BaseHTTPResponse:
+    raw, hint = response.raw, response.headers.get("Retry-After")
+    if isinstance(raw, BaseHTTPResponse):
+        return raw
+    # something stands in for urllib3
+    headers = {"Retry-After": str(hint)} if hint else {}
+    return HTTPResponse(status=response.status_code, headers=headers)
+
+
+def _hint(retry: Retry, raw: BaseHTTPResponse) -> float | None:
+    return _seconds(retry, raw) if retry.respect_retry_after_header else None
 
 
 def _methods_for_urllib3(settings: Settings) -> frozenset[str] | None:

@@ -1,7 +1,8 @@
 """How many retries an origin is sent beside its calls, lest they keep it down.
 
 With 3 retries for each call, an outage quadruples the load just when the service can bear it
-least. A budget bounds all of them together, as in Finagle's ``RetryBudget``.
+least. A budget bounds all of them together: a bucket that each call and each second fills a little,
+and from which each retry takes one, as in Finagle's ``RetryBudget``.
 """
 
 from __future__ import annotations
@@ -16,11 +17,18 @@ from .rolling import Rolling
 WINDOW = 10.0
 """Seconds, as in Finagle: long enough that an outage's first retries are paid by the calls from
 before it, short enough that a quiet hour saves up nothing."""
-_CALLS, _RETRIES = 0, 1
+_NEARLY_ONE = 1 - 1e-6
+"""Ten times 0.1 is a little less than 1; what is so taken too much is missing the next time."""
+_LEAST_ROOM = 2.0
+"""Retries: where less comes in a window, a whole one comes together all the same, and nothing of
+what comes with it is lost."""
 
 
 class RetryBudget:
-    """``ratio`` retries for each call, and ``floor`` a second that nobody has to earn."""
+    """``ratio`` retries for each call, and ``floor`` a second that nobody has to earn.
+
+    What is saved up is at most what the last `WINDOW` has brought, or two retries if that is more.
+    """
 
     def __init__(
         self,
@@ -32,7 +40,10 @@ class RetryBudget:
         self.scope = scope
         self.ratio = ratio
         self.floor = floor
-        self._counts = Rolling(WINDOW, 2, clock)
+        self._clock = clock
+        self._calls = Rolling(WINDOW, 1, clock)
+        self._saved = self._at_first = floor * WINDOW
+        self._filled_at = clock()
         self.begin_in_child()
         forking.register(self)
 
@@ -45,19 +56,29 @@ class RetryBudget:
     def call(self) -> None:
         """Note the first attempt of a hop."""
         with self._lock:
-            self._counts.add(_CALLS)
+            self._calls.add(0)
+            self._fill(self.ratio)
 
     def may_retry(self) -> bool:
         """Take one retry, if there is one left."""
         with self._lock:
-            calls, retries = self._counts.totals()
-            if retries + 1 > self.ratio * calls + self.floor * WINDOW:
+            self._fill()
+            if self._saved < _NEARLY_ONE:
                 return False
-            self._counts.add(_RETRIES)
+            self._saved -= 1
             return True
+
+    def _fill(self, earned: float = 0.0) -> None:
+        now = self._clock()
+        [calls] = self._calls.totals()
+        most = max(_LEAST_ROOM, self.ratio * calls + self.floor * WINDOW)
+        seconds = max(0.0, now - self._filled_at)
+        self._saved = min(most, self._saved + earned + self.floor * seconds)
+        self._filled_at = now
 
     @property
     def idle(self) -> bool:
-        """Whether it may be forgotten: a new budget would act as this one does."""
+        """Whether it may be forgotten: a new budget would allow no retry more than this one."""
         with self._lock:
-            return not any(self._counts.totals())
+            self._fill()
+            return not any(self._calls.totals()) and self._saved >= self._at_first

@@ -22,7 +22,7 @@ import requests
 
 from ..events import BreakerChanged
 from ..exceptions import StateUnavailable
-from ..failures import SlowAnswer, without_traceback
+from ..failures import SlowAnswer
 from ..limits.absence import Absence
 from .circuit import OPEN, Circuit
 from .circuit_breaker import Admission, Breaker, BreakerNumbers
@@ -84,6 +84,9 @@ class SharedBreaker(Breaker):
         # Of trials whose holder is gone, or whose grant may not have been heard: they are freed.
         self._lost: deque[str] = deque(maxlen=32)
 
+    def inherit(self, forced: str) -> None:
+        """Let it be: who shares it may have said otherwise, before or after."""
+
     def _admit(self, endpoint: str) -> Admission:
         return self._admit_there(endpoint, "") or super()._admit(endpoint)
 
@@ -144,9 +147,9 @@ class SharedBreaker(Breaker):
         for listener in self.circuit.listeners:
             listener.success(self.circuit)
 
-    def _fail(self, admission: Admission, error: Exception) -> None:
+    def _fail(self, admission: Admission, kept: Exception) -> None:
         if isinstance(admission, SharedAdmission):
-            self._own_error = kept = without_traceback(error)
+            self._own_error = kept
             seen = self._settle("failed", admission, str(kept))
             if seen is not None:
                 if seen.result == "counted":
@@ -154,7 +157,7 @@ class SharedBreaker(Breaker):
                     for listener in self.circuit.listeners:
                         listener.failure(self.circuit, kept)
                 return
-        super()._fail(admission, error)
+        super()._fail(admission, kept)
 
     def withdraw(self, admission: Admission) -> None:
         if isinstance(admission, SharedAdmission) and admission.is_trial:
