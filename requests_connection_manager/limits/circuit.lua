@@ -27,6 +27,7 @@ if not now then
 end
 
 if ARGV[18] == 'write' then
+  call('HSET', key, '', '') -- one that is full would take the deletion alone
   call('HDEL', key, '')
 end
 local had = call('HMGET', key, 'state', 'generation', 'failures', 'successes', 'trips', 'seconds',
