@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from . import forking
@@ -100,7 +101,7 @@ class Endpoints:
         self._forget(rules.pop(rule.pattern, None), rule.layer)
         rules[rule.pattern] = rule
         self._configs[rule.text] = config
-        self._replace_table(rules)
+        self._replace_table(rules, rule.pattern)
         self._drop_unreachable(rule.pattern)
 
     def remove(self, text: str) -> None:
@@ -142,9 +143,12 @@ class Endpoints:
         """Return what is counted, by scope."""
         return self._kept.counted()
 
-    def _replace_table(self, rules: dict[Pattern, Rule]) -> None:
+    def _replace_table(self, rules: dict[Pattern, Rule], changed: Pattern | None = None) -> None:
+        table = self._table(rules)
+        if changed is not None:
+            self._hand_on_what_is_forced(changed, table)
         self.table.displaced = True
-        self.table = self._table(rules)
+        self.table = table
 
     def _table(self, rules: dict[Pattern, Rule]) -> EndpointTable:
         return EndpointTable(self._layer, rules, self._kept, self._prune)
@@ -159,17 +163,29 @@ class Endpoints:
         if old.layer.get("max_concurrency") != layer.get("max_concurrency"):
             self._kept.concurrency.drop(lambda key: key.owner == old.pattern)
 
+    def _hand_on_what_is_forced(self, changed: Pattern, table: EndpointTable) -> None:
+        """Force the circuit that will take the place of a forced one, as nobody said otherwise.
+
+        It is a new one, for the same URLs: not that of a less specific pattern, or of all the rest.
+        """
+        before = dict(self._kept.breakers.items())
+        for key, breaker in before.items():
+            forced = breaker.circuit.forced
+            if forced is None:
+                continue
+            with suppress(ConfigurationError):  # who calls such a URL is told
+                if not _is_unreachable(key, changed, table):
+                    continue
+                path = key.owner.path if key.owner is not None else ""
+                successor = table.resolve(f"{key.origin}{path or '/'}").breaker
+                for new, it in self._kept.breakers.items():
+                    is_its_own = new.owner is not None and new.owner in (key.owner, changed)
+                    if it is successor and is_its_own and new not in before:
+                        it.inherit(forced)
+
     def _drop_unreachable(self, changed: Pattern) -> None:
         """Drop the breakers that no URL gets any more; they would still be listed."""
-        table = self.table
-
-        def is_gone(key: Key) -> bool:
-            origin = key.origin
-            if origin is None or not changed.serves(origin):
-                return False
-            return key not in table.breaker_keys(origin)
-
-        self._kept.breakers.drop(is_gone)
+        self._kept.breakers.drop(lambda key: _is_unreachable(key, changed, self.table))
 
     def _prune(self, crowded: EndpointTable) -> None:
         """Forget the origins that hold no state; called when they have become many."""
@@ -178,6 +194,14 @@ class Endpoints:
                 return  # somebody else has
             self._kept.drop_idle()
             self._replace_table(self.table.rules)
+
+
+def _is_unreachable(key: Key, changed: Pattern, table: EndpointTable) -> bool:
+    """Whether no URL gets a breaker any more in ``table``, for a change of one pattern."""
+    origin = key.origin
+    if origin is None or not changed.serves(origin):
+        return False
+    return key not in table.breaker_keys(origin)
 
 
 def _as_mapping(configs: object) -> Mapping[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -49,6 +50,8 @@ def _pair(name: str, value: Any, pair: Any, words: str) -> tuple[float, float]:
         raise ConfigurationError(f"{name}: in {pair!r}, {error}", field=name, value=value) from None
     if not is_number(pair[1]) or not 0 < pair[1] <= LONGEST:
         raise impossible(name, value, f"{words}; a period is a number of seconds above 0")
+    if pair[1] / min(permits, 1) > LONGEST:
+        raise impossible(name, value, f"{words}; one permit in {LONGEST:,.0f} s is the least")
     return permits, plain(pair[1])
 
 
@@ -103,14 +106,16 @@ def refuse_slow_call_without_breaker(layer: Mapping[str, Any]) -> None:
 
 def state(name: str, value: Any) -> Any:
     """Not shown where it is wrong: a URL can hold a password."""
-    if isinstance(value, str) and (value == "memory" or _leads_somewhere(value)):
-        return value
-    if not isinstance(value, type) and callable(getattr(value, "evalsha", None)):
+    if isinstance(value, str):
+        if value == "memory" or _leads_somewhere(value):
+            return value
+    elif not isinstance(value, type) and _runs_scripts(value):
         return value  # a redis.Redis, or what stands in for one
     raise hidden(
         name,
-        "'memory', 'sqlite:///path/limits.db' (an absolute path), 'redis://host:port/db', or a "
-        "redis.Redis",
+        "'memory', 'sqlite:///path/limits.db' (an absolute path, without ? or # or what looks like "
+        "%20), 'redis://host:port/db', or a redis.Redis (neither one of redis.asyncio nor a "
+        "pipeline)",
     )
 
 
@@ -120,9 +125,29 @@ def _leads_somewhere(url: str) -> bool:
         host, path, _ = parts.hostname, parts.path, parts.port
     except ValueError:
         return False
+    if not url[len(parts.scheme) :].startswith("://"):
+        return False
     if parts.scheme in ("redis", "rediss"):
-        return host is not None
-    return parts.scheme in ("sqlite", "unix") and host is None and len(path) > 1
+        # An @ that comes late: before it is a password with a / or # that is not escaped.
+        return host is not None and "@" not in path and "#" not in url
+    return host is None and (
+        (parts.scheme == "unix" and len(path) > 1)
+        or (parts.scheme == "sqlite" and _is_of_a_file(url.partition("://")[2]))
+    )
+
+
+def _is_of_a_file(path: str) -> bool:
+    """It is taken as it is written; so what others would read something else in, is refused."""
+    names_one = path.startswith("/") and not path.endswith(("/", ":memory:"))
+    return names_one and path.isprintable() and not re.search(r"[?#]|%[0-9A-Fa-f]{2}", path)
+
+
+def _runs_scripts(client: Any) -> bool:
+    runs = [getattr(client, name, None) for name in ("evalsha", "execute_command")]
+    if not callable(runs[0]) or any(map(inspect.iscoroutinefunction, runs)):
+        return False
+    # A pipeline is a client by its class, but answers with itself. By the type: a mock has all.
+    return not hasattr(type(client), "pipeline_execute_command")
 
 
 def prefix(name: str, value: Any) -> str:

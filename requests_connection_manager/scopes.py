@@ -13,6 +13,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from . import forking
 from .hooks import Hooks
 from .ledger import Ledger
+from .limits.memory import MemoryStore
 from .limits.opening import open_store
 from .limits.store import Store
 from .patterns import Origin, Pattern
@@ -79,6 +80,10 @@ class Scopes(Generic[T]):
         with self._lock:
             return list(self._by_key.values())
 
+    def items(self) -> list[tuple[Key, T]]:
+        with self._lock:
+            return list(self._by_key.items())
+
     def drop(self, gone: Callable[[Key], bool]) -> None:
         """Forget those whose key is ``gone``."""
         with self._lock:
@@ -120,22 +125,25 @@ class Kept:
         forking.register(self)
         self._counted: dict[str, Counted] = {}
         self._stores: dict[tuple[Any, ...], Store] = {}
+        self._local: dict[tuple[Any, ...], MemoryStore] = {}
+        """What takes the place of shared stores, by state and prefix."""
 
     def begin_in_child(self) -> None:
         self._lock = threading.Lock()
 
     def store(self, settings: Settings) -> Store:
         """Return where the limits of some settings are kept."""
-        whose = (
-            settings.state,
-            settings.state_prefix,
-            settings.state_timeout,
-            settings.state_fallback,
-        )
+        shared = (settings.state, settings.state_prefix)
+        how = (settings.state_timeout, settings.state_fallback)
+        whose: tuple[Any, ...] = (*shared, *how)
+        if settings.state == "memory":
+            whose = ("memory",)  # which the other settings say nothing of
         with self._lock:
             store = self._stores.get(whose)
             if store is None:
-                store = self._stores[whose] = open_store(*whose)
+                # The numbers hold here, however long some wait for the shared store.
+                local = self._local.setdefault(shared, MemoryStore())
+                store = self._stores[whose] = open_store(*shared, *how, local=local)
             return store
 
     def close(self) -> None:

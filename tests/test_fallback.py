@@ -267,3 +267,48 @@ def test_closing_lets_go_of_both(both: Both) -> None:
     both.lose()
     both.store.close()
     assert (both.shared.closed, both.local.closed) == (1, 1)
+
+
+def told(caplog: pytest.LogCaptureFixture) -> int:
+    return sum(each.levelno >= logging.WARNING for each in caplog.records)
+
+
+def test_that_it_can_be_read_does_not_say_that_it_is_back(
+    both: Both, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A read-only replica, or one that is full, is gone once, and not each second anew."""
+    both.lose()
+    asked = both.shared.count("paused"), both.shared.count("give_back")
+    for _ in range(20):
+        both.clock.now += SOON
+        both.shared.gone = False
+        assert both.store.paused("scope", "host") == 0
+        both.store.give_back(WANTED, Booked(0.0, "receipt"))
+        both.shared.gone = True
+        both.store.book(WANTED)
+    assert (both.shared.count("paused"), both.shared.count("give_back")) == asked
+    assert told(caplog) == 1
+
+
+@pytest.mark.parametrize("answer", [Refused(3.0), Paused(4.0), Booked(0.0)])
+def test_a_booking_that_wrote_nothing_is_followed_by_one_step_that_does(
+    both: Both, caplog: pytest.LogCaptureFixture, answer: Booked | Refused | Paused
+) -> None:
+    both.lose()
+    both.shared.answer, both.shared.gone = answer, False
+    asked = WANTED._replace(permits=0) if isinstance(answer, Booked) else WANTED
+
+    def refuse_to_write() -> None:
+        both.shared.gone = both.shared.asked[-1][0] == "pause"
+
+    both.shared.on_ask = refuse_to_write
+    for _ in range(5):
+        both.clock.now += SOON
+        assert both.store.book(asked) is not answer
+    assert told(caplog) == 1
+    both.shared.on_ask, both.shared.gone = lambda: None, False
+    both.clock.now += SOON
+    assert both.store.book(asked) is answer
+    pauses = both.shared.count("pause")
+    assert both.store.book(asked) is answer
+    assert both.shared.count("pause") == pauses  # it is back

@@ -201,6 +201,63 @@ def test_a_hand_moves_it_in_a_child_though_a_call_was_moving_it_in_the_parent(cl
     thread.join()
 
 
+def test_it_survives_a_change_of_the_numbers(
+    manager: ConnectionManager, server: ScriptedServer
+) -> None:
+    manager.get(server.url)
+    manager.circuit_breakers[server.origin].force_open()
+    heard: list[BreakerChanged] = []
+    manager.on_breaker_change(heard.append)
+    host = f"127.0.0.1:{server.port}"
+    for config in ({"timeout": 3}, {"circuit_breaker_slow_call": 9}, {"circuit_breaker_window": 9}):
+        manager.add_endpoint_config(host, config)
+        with pytest.raises(CircuitBreakerOpen, match="somebody forced it"):
+            manager.get(server.url)
+        assert len(manager.circuit_breakers) == 1
+    [circuit] = manager.circuit_breakers.values()
+    circuit.force_closed()
+    manager.add_endpoint_config(host, {"circuit_breaker_window": 8})
+    [circuit] = manager.circuit_breakers.values()
+    assert (circuit.forced, circuit.current_state) == ("closed", "closed")
+    manager.remove_endpoint_config(host)
+    manager.get(server.url)
+    [circuit] = manager.circuit_breakers.values()
+    assert circuit.forced is None
+    changes = [(each.old_state, each.new_state, each.forced) for each in heard]
+    assert changes == [("open", "closed", "closed")]
+
+
+def test_a_pattern_that_sets_no_numbers_any_more_hands_nothing_on(
+    manager: ConnectionManager, server: ScriptedServer
+) -> None:
+    """What takes its place is for all the rest of the origin, too."""
+    own = f"127.0.0.1:{server.port}/own"
+    manager.add_endpoint_config(own, {"circuit_breaker_window": 9})
+    manager.get(server.url + "/own")
+    [circuit] = manager.circuit_breakers.values()
+    circuit.force_open()
+    manager.add_endpoint_config(own, {"timeout": 3})
+    assert manager.get(server.url + "/own").status_code == 200
+    assert manager.get(server.url).status_code == 200
+
+
+def test_and_what_is_not_its_own_is_left_alone(
+    manager: ConnectionManager, server: ScriptedServer, other_server: ScriptedServer
+) -> None:
+    """A pattern below the forced one makes a circuit of its own, and so does another origin."""
+    host = f"127.0.0.1:{server.port}"
+    manager.get(server.url)
+    manager.get(other_server.url)
+    manager.circuit_breakers[server.origin].force_open()
+    manager.add_endpoint_config(f"{host}/own", {"circuit_breaker_window": 9})
+    assert manager.get(server.url + "/own").status_code == 200
+    manager.add_endpoint_config("127.0.0.1", {"circuit_breaker_window": 8})
+    assert manager.get(server.url + "/own").status_code == 200
+    assert manager.get(other_server.url).status_code == 200
+    with pytest.raises(CircuitBreakerOpen):
+        manager.get(server.url)
+
+
 def test_calls_through_a_forced_circuit(make_manager: MakeManager, server: ScriptedServer) -> None:
     url = server.script("/down", DOWN)
     manager = make_manager(

@@ -18,7 +18,7 @@ FLOORS = [  # from the cellar up; a module may import what is below it
     {"arguments", "exceptions", "plain", "redaction"},
     {"checks", "contexts", "cookies", "events", "failures", "stats"},
     {"limits.algorithms"},
-    {"limit_checks", "limits.keys", "limits.sqlite_rows", "limits.store"},
+    {"limit_checks", "limits.keys", "limits.sqlite_rows", "limits.store", "limits.turn"},
     {"limits.redis_scripts", "limits.sqlite_file", "log", "patterns", "settings"},
     {"limits.memory", "limits.redis", "limits.sqlite"},
     {"body_end", "carried", "environment", "hooks", "layers", "limits.absence"},

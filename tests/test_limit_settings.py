@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import redis
+import redis.asyncio
 import requests
 
-from requests_connection_manager import ConfigurationError, ConnectionManager
+from requests_connection_manager import (
+    ConfigurationError,
+    ConnectionManager,
+    RateLimitExceeded,
+)
 from requests_connection_manager.layers import manager_layer
 from requests_connection_manager.settings import Settings
+from tests.server import ScriptedServer
 
 FINE = [
     ("rate_limit_requests", 1, 1),
@@ -67,6 +75,19 @@ WRONG = [
     ("state", "sqlite:///", "absolute path"),
     ("state", "postgres://x/y", "redis.Redis"),
     ("state", "redis://", "redis.Redis"),
+    ("state", "sqlite:/limits.db", "absolute path"),
+    ("state", "unix:/run/redis.sock", "redis.Redis"),
+    ("state", "sqlite:///limits.db?mode=rwc", "without"),
+    ("state", "sqlite:///limits.db#x", "without"),
+    ("state", "sqlite:///my%20limits.db", "without"),
+    ("state", "sqlite:///:memory:", "absolute path"),
+    ("state", "sqlite:///limits/", "absolute path"),
+    ("state", "sqlite:///limits\0.db", "absolute path"),
+    ("state", "redis://user:12/34@host", "redis.Redis"),
+    ("state", "redis://user:12#34@host", "redis.Redis"),
+    ("state", redis.asyncio.Redis(), "asyncio"),
+    ("state", redis.Redis().pipeline(), "pipeline"),
+    ("rate_limits", [(1e-6, 1e8)], "least"),
     ("state", 7, "redis.Redis"),
     ("state", redis.Redis, "redis.Redis"),
     ("state_prefix", "", "letters"),
@@ -130,6 +151,25 @@ def test_a_state_shows_nowhere() -> None:
         shown = f"{manager.get_stats()} {manager.stats()} {manager.explain('http://a.test/')}"
         shown += f"{manager!r} {manager.session.endpoints.defaults!r}"
     assert "s3cr3t" not in shown
+
+
+def test_how_long_to_wait_for_the_state_makes_no_limit_of_its_own(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    """Neither in memory, nor while the shared state is gone."""
+    for state in ("memory", f"sqlite://{tmp_path}/missing/limits.db"):
+        with ConnectionManager(
+            state=state,
+            rate_limit_requests=3,
+            rate_limit_algorithm="sliding_window",
+            rate_limit_max_wait=0,
+            endpoint_configs={"127.0.0.1/b": {"state_timeout": 0.5}},
+        ) as manager:
+            for path in ("/a", "/b", "/a"):
+                manager.get(server.url + path)
+            for path in ("/a", "/b"):
+                with pytest.raises(RateLimitExceeded):
+                    manager.get(server.url + path)
 
 
 def explained(manager: ConnectionManager, name: str) -> object:

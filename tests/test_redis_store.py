@@ -22,6 +22,7 @@ from requests_connection_manager.exceptions import StateUnavailable
 from requests_connection_manager.limits.algorithms import ALGORITHMS, Limit
 from requests_connection_manager.limits.redis import RedisStore
 from requests_connection_manager.limits.store import Booked, Paused, Wanted
+from tests.conftest import in_threads
 from tests.redis_server import RedisServer
 from tests.test_fork import Child, in_child
 
@@ -216,13 +217,162 @@ def test_a_client_is_asked_where_to(redis_server: RedisServer, decode: bool) -> 
     client.close()
 
 
+class Imitation:
+    """Any client that is no ``redis.Redis``."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.evalsha, self.execute_command = client.evalsha, client.execute_command
+        self.close = client.close
+
+
 class Own(redis.Redis):
-    """Any client that is more than a plain one."""
+    pass
+
+
+def impatient(server: RedisServer) -> list[Any]:
+    """Sources that say for themselves how long they would wait, or how many at once."""
+    return [
+        Own(port=server.port),
+        redis.Redis(connection_pool=redis.BlockingConnectionPool(port=server.port)),
+        redis.Redis(port=server.port, max_connections=1, socket_timeout=60),
+        f"{server.url}?socket_timeout=60&retry_on_timeout=true&max_connections=1&protocol=3",
+    ]
+
+
+def test_our_time_limit_holds_whatever_they_say() -> None:
+    with RedisServer() as server:
+        stores = [RedisStore(each, timeout=0.1) for each in impatient(server)]
+        for store in stores:
+            assert store.paused("api", "server") == 0
+        server.freeze()
+        for store in stores:
+            began = time.monotonic()
+            with pytest.raises(StateUnavailable):
+                store.book(ASKED)
+            assert time.monotonic() - began < 3
+        server.thaw()
+        for store in stores:
+            store.close()
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_small_pool_of_theirs_is_no_bound(redis_server: RedisServer, number: int) -> None:
+    store = RedisStore(impatient(redis_server)[number], timeout=10)
+    found: list[int] = []
+    in_threads(8, lambda _: found.append(granted(store, 20)))
+    assert sum(found) == 4
+    store.close()
+
+
+@pytest.mark.parametrize("option", ["timeout=6", "socket_timeout=soon", "nothing=1"])
+def test_an_option_that_there_is_none_is_said_at_once(option: str) -> None:
+    with pytest.raises(ConfigurationError, match="cannot read"):
+        RedisStore(f"redis://127.0.0.1:1/0?{option}")
+
+
+def test_interrupts_at_any_moment_leave_no_answer_to_the_next(store: RedisStore) -> None:
+    """Here: after each of the steps of a booking, one by one."""
+    store.pause("long", "server", 1000)
+    steps = 0
+
+    def stop_after(most: int) -> bool:
+        left = most
+
+        def trace(frame: Any, *_: object) -> object:
+            nonlocal left
+            if frame.f_code.co_name in ("__del__", "disconnect"):
+                return None  # Python tells of an interrupt there, and goes on
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return trace
+
+        sys.settrace(trace)
+        try:
+            store.book(ASKED._replace(scope="long"))
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(None)
+        return False
+
+    while stop_after(steps):
+        steps += 1
+        answer = store.book(ASKED._replace(scope=str(steps)))
+        assert isinstance(answer, Booked)
+        assert len(store.scripts._idle) <= 1
+    assert steps > 50
+
+
+class Answering:
+    """A client whose answers are given."""
+
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+
+    def execute_command(self, *_: object) -> object:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"Bs3cr3t", b"Xs3cr3t", b"\xff", None, ValueError("s3cr3t"), OSError("s3cr3t")],
+)
+def test_what_is_no_answer_is_an_absence(answer: object) -> None:
+    store = RedisStore(Answering(answer))
+    with pytest.raises(StateUnavailable) as caught:
+        store.book(ASKED)
+    assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
+    context: BaseException | None = caught.value
+    while context is not None:
+        assert "s3cr3t" not in repr(context)
+        context = context.__cause__ or context.__context__
+
+
+def test_what_the_system_says_is_told(redis_server: RedisServer) -> None:
+    with RedisServer() as server:
+        server.stop()
+        store = RedisStore(server.url)
+        with pytest.raises(StateUnavailable) as caught:
+            store.book(ASKED)
+    assert str(server.port) in str(caught.value.__cause__)
+
+
+class Provider(redis.CredentialProvider):
+    def get_credentials(self) -> tuple[str, str]:
+        return "user", "s3cr3t"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"password": b"s3cr3t"}, {"password": "s3cr3t\nx"}, {"credential_provider": Provider()}],
+)
+def test_an_echo_of_the_password_is_told_nowhere(options: dict[str, Any]) -> None:
+    with RedisServer("--rename-command", "AUTH", "NOPE") as server:
+        for kind in (redis.ConnectionPool, redis.BlockingConnectionPool):
+            pool = kind(port=server.port, **options)
+            store = RedisStore(redis.Redis(connection_pool=pool), timeout=2)
+            with pytest.raises(StateUnavailable) as caught:
+                store.book(ASKED)
+            told = "".join(traceback.format_exception(caught.value))
+            assert "s3cr3t" not in told
+            assert caught.value.__cause__ is not None
+            assert caught.value.__context__ is caught.value.__cause__.__context__ is None
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_what_lasts_longer_than_redis_can_count_is_kept(store: RedisStore, algorithm: str) -> None:
+    long = Limit(algorithm, 1, 1e14, 1000)
+    assert isinstance(store.book(ASKED._replace(limits=(long,))), Booked)
+    assert store.book(ASKED._replace(limits=(long,), permits=1))
 
 
 @pytest.mark.parametrize("decode", [True, False])
 def test_a_client_of_another_kind_is_used_as_it_is(redis_server: RedisServer, decode: bool) -> None:
-    client = Own(port=redis_server.port, decode_responses=decode)
+    client = Imitation(redis_server.client(decode_responses=decode))
     store = RedisStore(client, timeout=10)
     asked = ASKED._replace(limits=ALL, longest=math.inf)
     booked = store.book(asked)

@@ -6,6 +6,7 @@ import gc
 import math
 import os
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -200,9 +201,113 @@ def test_who_holds_the_file_for_too_long_is_not_waited_for(path: Path) -> None:
 def test_a_thread_that_hangs_in_its_turn_does_not_hang_the_others(path: Path) -> None:
     store = SQLiteStore(str(path), timeout=0.05)
     assert granted(store, 1) == 1
-    with store._file._turn, pytest.raises(StateUnavailable, match="other threads"):
+    holding, may_end = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        store._file._turn.take(1)
+        holding.set()
+        assert may_end.wait(20)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    assert holding.wait(10)
+    with pytest.raises(StateUnavailable, match="other threads"):
         store.book(ASKED)
-    assert granted(store) == 3
+    assert granted(store) == 3  # while it still hangs
+    store.close()
+    may_end.set()
+    thread.join(10)
+
+
+@pytest.mark.parametrize("by_another", [False, True])
+def test_a_turn_that_an_interrupt_left_behind_is_taken_over(
+    store: SQLiteStore, by_another: bool
+) -> None:
+    """By the thread that was torn out of it, with its transaction; or when that is dead."""
+    if by_another:
+        thread = threading.Thread(target=store._file.begin)
+        thread.start()
+        thread.join(10)
+    else:
+        store._file.begin().execute("INSERT INTO kept VALUES (1, 'x', 0, 0, 0, 0, 0, 0)")
+    gc.collect()
+    assert granted(store) == 4
+    assert look(Path(store._file.path), "SELECT count(*) FROM kept WHERE key = 'x'") == 0
+
+
+def test_closing_does_not_wait_for_ever_for_a_turn(path: Path) -> None:
+    store = SQLiteStore(str(path), timeout=0.05)
+    connection = store._file.begin()
+    in_threads(1, lambda _: store.close())
+    assert connection.execute("SELECT 1").fetchone()  # who is in the midst of it goes on
+    store._file.end(connection)
+    with pytest.raises(sqlite3.ProgrammingError):
+        connection.execute("SELECT 1")
+    assert granted(store) == 4
+    store.close()
+
+
+def test_interrupts_at_any_moment_leave_it_working(store: SQLiteStore) -> None:
+    """Here: after each of the first steps of a booking, one by one."""
+    steps = 0
+
+    def stop_after(most: int) -> bool:
+        left = most
+
+        def trace(*_: object) -> object:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return trace
+
+        sys.settrace(trace)
+        try:
+            store.book(ASKED._replace(limits=(Limit("gcra", 10**6, 1.0, 10**6),)))
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(None)
+        return False
+
+    while stop_after(steps):
+        steps += 1
+        plain = store.book(ASKED._replace(scope=str(steps)))
+        assert isinstance(plain, Booked)
+    assert steps > 50
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), TypeError("x"), UnicodeError("x")])
+def test_whatever_goes_wrong_is_an_absence(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sqlite_rows.Ring, "write", fail)
+    with pytest.raises(StateUnavailable) as caught:
+        store.book(ASKED)
+    assert caught.value.__cause__ is error
+
+
+def test_the_waits_for_the_turn_and_for_others_have_one_end(path: Path) -> None:
+    store = SQLiteStore(str(path), timeout=1.0)
+    granted(store, 1)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    took: list[float] = []
+
+    def wait(_: int) -> None:
+        began = time.monotonic()
+        with pytest.raises(StateUnavailable):
+            store.book(ASKED)
+        took.append(time.monotonic() - began)
+
+    in_threads(2, wait)
+    assert max(took) < 1.9
+    other.execute("ROLLBACK")
+    other.close()
     store.close()
 
 

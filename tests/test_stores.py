@@ -275,3 +275,12 @@ def test_threads_may_come_and_go(
         thread.start()
         thread.join()
     assert not failed
+
+
+def test_one_limit_of_several_is_not_forgotten_for_the_sake_of_another(
+    store: Store, clock: FakeClock
+) -> None:
+    limits = Limit("sliding_window", 10, HOUR, 10), Limit("sliding_window", 1, 10 * HOUR, 1)
+    for clock.now, scope in ((1e9, "s"), (1e9 + 2 * HOUR, "x"), (1e9 + 13 * HOUR, "s")):
+        assert isinstance(store.book(wanted(*limits, longest=0, scope=scope)), Booked)
+    assert isinstance(store.book(wanted(*limits, longest=0, scope="s")), Refused)

@@ -46,7 +46,8 @@ local function keep(it, b, c, d)
   elseif kind == 'token_bucket' then
     expires = b + (it.burst - c) * it.period / it.requests
   end
-  local left = max(1, ceil((expires - now) * 1000))
+  -- at most thirty thousand years: what is no whole number of 64 bits is no time to live
+  local left = min(1e15, max(1, ceil((expires - now) * 1000)))
   local state
   if d then
     state = format('%.17g %.17g %.17g %.17g', now, b, c, d)

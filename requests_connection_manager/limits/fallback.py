@@ -1,8 +1,8 @@
 """A shared store, and one in this process that counts for as long as the shared one is gone.
 
 The law: no caller fails for the shared store's sake, and none waits for it while it is known to be
-gone, but the one whose turn it is to try. Both count from what each knows: at the change over, what
-was booked in the other is not seen.
+gone, but the one whose turn it is to try; it is back once it has written. Both count from what each
+knows: at the change over, what was booked in the other is not seen.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class FallbackStore:
         left = self._local.paused(wanted.scope, wanted.pause)
         if left > 0:
             return Paused(left)
-        answer = self._if_there(lambda: self.shared.book(wanted))
+        answer = self._if_there(lambda: self._book_there(wanted))
         if answer is not None:
             return answer
         instead = self._local.book(wanted)
@@ -52,7 +52,7 @@ class FallbackStore:
         """Permits of a shared store that is gone stay booked there."""
         if isinstance(booked.receipt, _Here):
             self._local.give_back(wanted, Booked(booked.wait, booked.receipt.receipt))
-        else:
+        elif not self.absence.gone:
             self._if_there(lambda: self.shared.give_back(wanted, booked))
 
     def pause(self, scope: str, whose: str, seconds: float) -> None:
@@ -60,12 +60,23 @@ class FallbackStore:
         self._if_there(lambda: self.shared.pause(scope, whose, seconds))
 
     def paused(self, scope: str, whose: str) -> float:
-        shared = self._if_there(lambda: self.shared.paused(scope, whose))
-        return max(self._local.paused(scope, whose), shared or 0.0)
+        left = self._local.paused(scope, whose)
+        if self.absence.gone:  # that it can be read would not say that it is back
+            return left
+        return max(left, self._if_there(lambda: self.shared.paused(scope, whose)) or 0.0)
 
     def close(self) -> None:
         self.shared.close()
         self._local.close()
+
+    def _book_there(self, wanted: Wanted) -> Booked | Refused | Paused:
+        was_gone = self.absence.gone
+        answer = self.shared.book(wanted)
+        wrote = isinstance(answer, Booked) and wanted.permits and wanted.limits
+        if was_gone and not wrote:
+            # A replica, or one that is full, would be back and gone again every second.
+            self.shared.pause(wanted.scope, wanted.pause, 0.0)
+        return answer
 
     def _if_there(self, ask: Callable[[], T]) -> T | None:
         """Ask the shared store; None if it is gone."""

@@ -95,13 +95,17 @@ class MemoryStore:
             if wait > longest:
                 return Refused(wait)
             receipt: list[Receipt] = []
+            new = 0
             for limit, kept, state in found:
                 log = kept.log
                 fallen_out = () if log is NO_LOG else log.falling_out(n)  # type: ignore[union-attr]  # NO_LOG is the only NoLog
                 kept.state = after = kept.book(state, now, at, n, limit, log)
                 receipt.append((state, after, fallen_out))
                 if not state:
-                    self._keep(scope, limit, kept, now)
+                    self._known[scope, limit] = kept
+                    new += 1
+            if new:
+                self._purge(wanted, 2 * new, now)
             return Booked(wait, receipt)
 
     def give_back(self, wanted: Wanted, booked: Booked) -> None:
@@ -148,16 +152,17 @@ class MemoryStore:
             self._pauses[scope, whose] = found = at_now(found, now, PAUSE_TIMES)
         return max(now, found[1])
 
-    def _keep(self, scope: str, limit: Limit, kept: _Kept, now: float) -> None:
-        """Add one, and look at the two that were looked at longest ago: may they go?
+    def _purge(self, booked: Wanted, most: int, now: float) -> None:
+        """Look at those that were looked at longest ago, two for each new one: may they go?
 
         So there are never many more than are in use, and no booking pays for a thousand others.
         """
         known = self._known
-        for key in list(islice(known, 2)):
+        for key in list(islice(known, most)):
+            scope, limit = key
             state = known[key].state
-            if not state or STEPS[key[1].algorithm].expires(state, key[1]) <= now:
-                del known[key]
-            else:
+            in_use = scope == booked.scope and limit in booked.limits
+            if in_use or (state and STEPS[limit.algorithm].expires(state, limit) > now):
                 known.move_to_end(key)
-        known[scope, limit] = kept
+            else:
+                del known[key]

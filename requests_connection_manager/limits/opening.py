@@ -25,19 +25,21 @@ class SharedState(NamedTuple):
     """None: nothing takes its place while it is gone."""
 
 
-def open_store(state: Any, prefix: str, timeout: float, fallback: str) -> Store:
+def open_store(
+    state: Any, prefix: str, timeout: float, fallback: str, local: Store | None = None
+) -> Store:
     """Return the store that keeps the state; the arguments are the settings of these names.
 
-    Raises `ConfigurationError` where it cannot be had, whatever comes.
+    ``local`` takes its place where it is gone; without it, one of its own. Raises
+    `ConfigurationError` where it cannot be had, whatever comes.
     """
     if state == "memory":
         return MemoryStore()
     shared = _shared(state, prefix, timeout)
     if fallback == "raise":
         return shared
-    return FallbackStore(
-        shared, MemoryStore(), "the shared state (of limits, and of circuits in Redis)"
-    )
+    what = "the shared state (of limits, and of circuits in Redis)"
+    return FallbackStore(shared, local or MemoryStore(), what)
 
 
 def _shared(state: Any, prefix: str, timeout: float) -> Store:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
+from ..exceptions import StateUnavailable
 from . import keys
 from .algorithms import Limit
 from .redis_scripts import Scripts, Words, script
 from .store import Booked, Paused, Refused, Wanted
 
+T = TypeVar("T")
 _EVER = b"1e300"
 """Longer than any wait; Lua 5.1 has no way to write down infinity."""
 
@@ -58,6 +60,9 @@ class RedisStore:
         return f"{type(self).__name__}()"  # a client's own shows what it is connected with
 
     def book(self, wanted: Wanted) -> Booked | Refused | Paused:
+        return self._ask(lambda: self._book(wanted))
+
+    def _book(self, wanted: Wanted) -> Booked | Refused | Paused:
         scope, limits, n, longest, whose = wanted
         most = _EVER if longest == math.inf else b"%r" % longest
         words = _booking(self._prefix, scope, whose, limits)
@@ -65,12 +70,19 @@ class RedisStore:
         seconds, _, receipt = answer[1:].partition("\n")
         if answer[0] == "B":
             return Booked(float(seconds), receipt)
-        return (Refused if answer[0] == "R" else Paused)(float(seconds))
+        if answer[0] == "R":
+            return Refused(float(seconds))
+        if answer[0] == "P":
+            return Paused(float(seconds))
+        raise ValueError("an answer of another script")
 
     def give_back(self, wanted: Wanted, booked: Booked) -> None:
-        if not isinstance(booked.receipt, str) or not booked.receipt:
-            return
-        lines = iter(booked.receipt.split("\n"))
+        if isinstance(booked.receipt, str) and booked.receipt:
+            receipt = booked.receipt
+            self._ask(lambda: self._give_back(wanted, receipt))
+
+    def _give_back(self, wanted: Wanted, receipt: str) -> None:
+        lines = iter(receipt.split("\n"))
         told = [str(wanted.permits)]
         for limit, before, after, fallen_out in zip(
             wanted.limits, lines, lines, lines, strict=True
@@ -80,8 +92,11 @@ class RedisStore:
         self.scripts.run(script("giving_back.lua"), Words.of(at, told))
 
     def pause(self, scope: str, whose: str, seconds: float) -> None:
-        words = _booking(self._prefix, scope, whose, ())
-        self.scripts.run(script("pausing.lua"), words, b"%r" % seconds, *self._now())
+        def ask() -> None:
+            words = _booking(self._prefix, scope, whose, ())
+            self.scripts.run(script("pausing.lua"), words, b"%r" % seconds, *self._now())
+
+        self._ask(ask)
 
     def paused(self, scope: str, whose: str) -> float:
         answer = self.book(Wanted(scope, (), 0, 0.0, whose))
@@ -89,6 +104,16 @@ class RedisStore:
 
     def close(self) -> None:
         self.scripts.close()
+
+    def _ask(self, act: Callable[[], T]) -> T:
+        """Do what asks Redis; what goes wrong beside it, is an answer that is none."""
+        try:
+            return act()
+        except StateUnavailable:
+            raise
+        except Exception as error:
+            unavailable, cause = self.scripts.unavailable(error)
+        raise unavailable from cause
 
     def _now(self) -> tuple[bytes, ...]:
         return () if self._clock is None else (b"%r" % self._clock(),)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..exceptions import StateUnavailable
+from ..log import in_words
 from . import keys
 from .algorithms import NO_LOG, PAUSE_TIMES, STEPS, Limit, State, at_now
 from .sqlite_file import SQLiteFile
@@ -145,8 +146,10 @@ class SQLiteStore:
                 connection.execute("COMMIT")
             finally:
                 self._file.end(connection)
-        except (sqlite3.Error, OSError) as error:
+        except Exception as error:  # a file that others have written to can hold anything
+            known = isinstance(error, (sqlite3.Error, OSError))
+            why = str(error) if known else in_words(error)
             raise StateUnavailable(
-                f"the state of limits in {self._file.path} is out of reach: {error}"
+                f"the state of limits in {self._file.path} is out of reach: {why}"
             ) from error
         return done

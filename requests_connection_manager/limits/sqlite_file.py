@@ -16,6 +16,7 @@ import weakref
 
 from .. import forking
 from .sqlite_rows import TABLES, VERSION
+from .turn import Turn
 
 _NAP = 0.001
 """Seconds, at most, between two looks whether the file is free. SQLite's own grow to 0.1 s."""
@@ -29,15 +30,15 @@ Mark = tuple[int, int]
 class _Opened:
     """A connection, and which file it is to; closed with the thread that it belongs to."""
 
-    def __init__(self, path: str, timeout: float) -> None:
+    def __init__(self, path: str, deadline: float) -> None:
         self.pid = os.getpid()
         mark = mark_of(path)
         # Any thread may close it; autocommit, so that transactions begin where we say so.
         self.connection = sqlite3.connect(
-            path, timeout=timeout, isolation_level=None, check_same_thread=False
+            path, timeout=_left(deadline), isolation_level=None, check_same_thread=False
         )
         try:
-            _prepare(self.connection, timeout)
+            _prepare(self.connection, deadline)
         except BaseException:
             self.connection.close()
             raise
@@ -56,7 +57,10 @@ class _Opened:
 
 
 class SQLiteFile:
-    """Opens the file where it is needed; threads of one process take turns."""
+    """Opens the file where it is needed; threads of one process take turns.
+
+    What waits, waits until one deadline: for its turn, and then for other processes.
+    """
 
     def __init__(self, path: str, timeout: float) -> None:
         self.path = path
@@ -66,8 +70,8 @@ class SQLiteFile:
         _files.add(self)
 
     def begin_in_child(self) -> None:
-        self._turn = threading.Lock()
-        self._forking = False
+        self._turn = Turn()
+        self._forking = self._to_close = False
         self._own = threading.local()
         self._all: weakref.WeakSet[_Opened] = weakref.WeakSet()
 
@@ -76,13 +80,16 @@ class SQLiteFile:
 
         Raises ``TimeoutError``, ``sqlite3.Error`` or ``OSError``, and then it has not begun.
         """
-        if not self._turn.acquire(timeout=self._timeout):
+        deadline = time.monotonic() + self._timeout
+        if self._turn.give_back():  # an interrupt tore this thread out of its last one
+            self._forget_own()
+        if not self._turn.take(self._timeout):
             raise TimeoutError("other threads of this process hold it")
         try:
-            connection = self._connection()
-            _begin(connection, self._timeout)
+            connection = self._connection(deadline)
+            _begin(connection, deadline)
         except BaseException:
-            self._turn.release()
+            self._turn.give_back()
             raise
         return connection
 
@@ -95,35 +102,47 @@ class SQLiteFile:
             self._own.opened = None  # the next one gets a new one
             connection.close()
         finally:
-            self._turn.release()
+            if self._to_close:
+                self._close_all()
+            self._turn.give_back()
 
     def close(self) -> None:
-        with self._turn:
-            self._close_all()
+        """Close all connections, or let who keeps his turn for long do so at its end."""
+        self._to_close = True
+        if self._turn.take(self._timeout):
+            try:
+                self._close_all()
+            finally:
+                self._turn.give_back()
 
     def before_fork(self) -> None:
         """Close it, and let nobody open it until ``after_fork``; nobody is waited for long."""
-        self._forking = self._turn.acquire(timeout=self._timeout)
+        self._forking = self._turn.take(self._timeout)
         if self._forking:
             self._close_all()
 
     def after_fork(self) -> None:
         if self._forking:
             self._forking = False
-            self._turn.release()
+            self._turn.give_back()
 
     def _close_all(self) -> None:
+        self._to_close = False
         for opened in list(self._all):
             opened.close()
         self._own = threading.local()
 
-    def _connection(self) -> sqlite3.Connection:
+    def _forget_own(self) -> None:
+        opened: _Opened | None = getattr(self._own, "opened", None)
+        self._own.opened = None
+        if opened is not None:
+            opened.close()
+
+    def _connection(self, deadline: float) -> sqlite3.Connection:
         opened: _Opened | None = getattr(self._own, "opened", None)
         if opened is None or opened.mark != mark_of(self.path):
-            self._own.opened = None
-            if opened is not None:
-                opened.close()
-            self._own.opened = opened = _Opened(self.path, self._timeout)
+            self._forget_own()
+            self._own.opened = opened = _Opened(self.path, deadline)
             self._all.add(opened)
         if opened.connection.in_transaction:  # an interrupt came between two steps
             opened.connection.execute("ROLLBACK")
@@ -147,7 +166,7 @@ def _after_fork() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    # In a child, `begin_in_child` makes the locks anew.
+    # In a child, `begin_in_child` makes the turns anew.
     os.register_at_fork(
         before=_before_fork,
         after_in_parent=_after_fork,
@@ -163,7 +182,11 @@ def mark_of(path: str) -> Mark | None:
     return found.st_dev, found.st_ino
 
 
-def _begin(connection: sqlite3.Connection, timeout: float) -> None:
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
+
+
+def _begin(connection: sqlite3.Connection, deadline: float) -> None:
     """Like SQLite's own waiting, but with naps so short that nobody starves beside busy others."""
     try:
         connection.execute("BEGIN IMMEDIATE")
@@ -171,7 +194,6 @@ def _begin(connection: sqlite3.Connection, timeout: float) -> None:
     except sqlite3.OperationalError as error:
         if not _is_busy(error):
             raise
-    deadline = time.monotonic() + timeout
     while True:
         time.sleep(random.uniform(0, _NAP))
         try:
@@ -186,12 +208,11 @@ def _is_busy(error: sqlite3.OperationalError) -> bool:
     return "locked" in str(error)  # Python 3.10 has no codes
 
 
-def _prepare(connection: sqlite3.Connection, timeout: float) -> None:
+def _prepare(connection: sqlite3.Connection, deadline: float) -> None:
     """Make the tables, where they are missing, and set how much is done for safety."""
-    deadline = time.monotonic() + timeout
     while True:
         try:
-            _prepare_once(connection, timeout)
+            _prepare_once(connection, deadline)
             break
         except sqlite3.OperationalError as error:
             # who changes the journal's mode beside others is told at once, however long he'd wait
@@ -202,7 +223,7 @@ def _prepare(connection: sqlite3.Connection, timeout: float) -> None:
     connection.execute("PRAGMA busy_timeout = 0")
 
 
-def _prepare_once(connection: sqlite3.Connection, timeout: float) -> None:
+def _prepare_once(connection: sqlite3.Connection, deadline: float) -> None:
     connection.execute("PRAGMA page_size = 1024")  # a booking writes one page or two
     connection.execute("PRAGMA journal_mode = WAL")
     # A commit does not wait for the disk: a power cut may take the last bookings, which are over
@@ -210,7 +231,7 @@ def _prepare_once(connection: sqlite3.Connection, timeout: float) -> None:
     connection.execute("PRAGMA synchronous = NORMAL")
     if _version(connection) == VERSION:
         return
-    _begin(connection, timeout)
+    _begin(connection, deadline)
     try:
         version = _version(connection)
         if version not in (0, VERSION):

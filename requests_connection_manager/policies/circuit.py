@@ -80,7 +80,11 @@ class Circuit(pybreaker.CircuitBreaker):
         return self._forced
 
     def force_open(self) -> None:
-        """Reject all calls, without a trial, until `close` or `reset`."""
+        """Reject all calls, without a trial, until `close` or `reset`.
+
+        A change of the breaker's settings leaves that so, but not where Redis has the circuit:
+        other numbers make another one there.
+        """
         self._move("force_open")
 
     def force_closed(self) -> None:
@@ -145,10 +149,11 @@ class Circuit(pybreaker.CircuitBreaker):
 
     def _move(self, command: str) -> None:
         with self._lock:
-            self._obey(command)
+            self.obey(command)
         self._keeper.moved_by_hand()
 
-    def _obey(self, command: str) -> None:
+    def obey(self, command: str) -> None:
+        """Do what a hand wants; it is held, and nobody is told yet."""
         if command == "reset":
             self._keeper.forget()
         if command == "force_closed" or (command == "close" and self._forced == CLOSED):

@@ -257,6 +257,12 @@ class Breaker:
         if self._window is not None:
             self._window.clear()
 
+    def inherit(self, forced: str) -> None:
+        """Be forced as the one was in whose place this is; everybody was told of that."""
+        with self._lock:
+            self.circuit.obey(f"force_{'open' if forced == OPEN else 'closed'}")
+            self._untold.clear()
+
     def forget(self) -> None:
         """Forget the trips, for a circuit that is reset; called under the lock."""
         self._open_time.forget()

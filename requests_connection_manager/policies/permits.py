@@ -159,12 +159,16 @@ class Permits:
         return check_cost(cost, None if self.limiter is None else self.limiter.most)
 
     def _key_of(self, request: Any) -> str:
-        if self._key is None:
+        key = self._key
+        if key is None:
             return ""
-        key = _ask("rate_limit_scope", self._key, request)
-        text = key.hex() if isinstance(key, bytes) else str(key)
+        text: str = _ask("rate_limit_scope", lambda request: _as_text(key(request)), request)
         # It may well be a token, and is to be kept where others can look.
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _as_text(key: object) -> str:
+    return key.hex() if isinstance(key, bytes) else str(key)
 
 
 def check_cost(cost: Any, most: int | None) -> int:

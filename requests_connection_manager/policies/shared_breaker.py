@@ -85,6 +85,9 @@ class SharedBreaker(Breaker):
         self._held: weakref.ref[Admission] | None = None
         """The last trial that Redis gave here, until it is settled; weak as `_trial` is."""
 
+    def inherit(self, forced: str) -> None:
+        """Let it be: who shares it may have said otherwise, before or after."""
+
     def _admit(self, endpoint: str) -> Admission:
         return self._admit_there(endpoint, "") or super()._admit(endpoint)
 
