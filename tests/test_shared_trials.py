@@ -10,10 +10,11 @@ import pytest
 
 from requests_connection_manager import CircuitBreakerOpen, StateUnavailable
 from requests_connection_manager.assembly.breakers import _lease
+from requests_connection_manager.limits.absence import Absence
 from requests_connection_manager.settings import Settings
 from tests.conftest import FakeClock, MakeManager, in_threads
 from tests.redis_server import RedisServer
-from tests.server import Reply, ScriptedServer
+from tests.server import Reply, ScriptedServer, wait_until
 from tests.test_shared_breaker import DOWN, ERROR, SHARED, Bench, fail, refused
 
 
@@ -164,6 +165,21 @@ def test_whatever_goes_wrong_beside_redis_loses_no_answer(
         breaker.admit()
 
 
+def test_who_may_go_on_alone_counts_here_what_could_not_be_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaker = bench.breaker(absence=Absence("it", bench.clock))
+    admissions = [breaker.admit() for _ in range(2)]
+
+    def closed(*_: object) -> str:
+        raise AttributeError("of a connection that was closed beneath it")
+
+    monkeypatch.setattr(bench._scripts, "run", closed)
+    for each in admissions:
+        breaker.failed(each, ERROR)
+    assert breaker.circuit.known_state == "open"
+
+
 def test_a_clock_that_is_set_back_hides_no_answer(redis_server, clock) -> None:
     bench = Bench(redis_server, clock, failure_threshold=5)
     breaker = bench.breaker()
@@ -255,3 +271,34 @@ def test_a_trial_of_which_the_body_trickles_closes_the_circuit(
     assert seen["rejected"]
     _, trial, *later = (each.at for each in server.received)
     assert all(at - trial > 1.9 for at in later)  # it was alone
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(status=303, body=b"", headers={"Location": "/receipt"}, delay=0.5),
+        Reply(status=503, delay=0.5),
+    ],
+    ids=["redirect", "retry"],
+)
+def test_with_raise_the_first_request_of_a_call_may_have_been_sent(
+    make_manager: MakeManager, server: ScriptedServer, own_redis: RedisServer, reply: Reply
+) -> None:
+    manager = make_manager(
+        state=own_redis.url, state_fallback="raise", rate_limit_requests=100, max_retries=1
+    )
+    url = server.script("/order", reply)
+    errors = []
+
+    def call(n: int) -> None:
+        if n == 0:
+            with pytest.raises(StateUnavailable) as caught:
+                manager.get(url)
+            errors.append(caught.value)
+        else:
+            wait_until(lambda: server.count() == 1)
+            own_redis.stop()
+
+    in_threads(2, call)
+    assert [each.path for each in server.received] == ["/order"]
+    assert ("503" in str(errors[0].__cause__)) == (reply.status == 503)
