@@ -112,7 +112,10 @@ class ConcurrencyLimitExceeded(ConnectionManagerError):
 
 
 class StateUnavailable(ConnectionManagerError):
-    """Where limits are kept (``state``) was out of reach, and ``state_fallback`` is ``raise``."""
+    """Where limits are kept (``state``) was out of reach, and ``state_fallback`` is ``raise``.
+
+    The request was not sent; of a call that takes several, earlier ones may have been.
+    """
 
 
 class DeadlineExceeded(ConnectionManagerError, requests.Timeout):

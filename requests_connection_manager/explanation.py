@@ -88,7 +88,8 @@ def explain(url: str, endpoint: Endpoint) -> Explanation:
 
 
 def _state_of(circuit: Circuit) -> str:
-    return f"forced {circuit.forced}" if circuit.forced else circuit.current_state
+    state = circuit.current_state  # first, for others may have forced it
+    return f"forced {circuit.forced}" if circuit.forced else state
 
 
 def _shown(name: str, value: Any) -> Any:

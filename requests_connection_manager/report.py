@@ -9,7 +9,7 @@ from typing import Any
 
 from .adapter import ManagedAdapter
 from .endpoints import Endpoints
-from .policies.circuit import WorstCircuit
+from .policies.circuit import look_at, worst_of
 from .redaction import REDACTED, redact_sensitive_data
 from .session import ManagedSession
 from .settings import SECRETS
@@ -108,11 +108,14 @@ def gather(session: ManagedSession, endpoints: Endpoints) -> Statistics:
     """Look at everything once; calls go on meanwhile."""
     settings = endpoints.defaults
     connect_timeout, read_timeout = settings.timeouts
-    worst = WorstCircuit(endpoints.circuits)
+    circuits = endpoints.circuits().values()
+    counted = [each.breaker.circuit for each in endpoints.counted().values() if each.breaker]
+    look_at(dict.fromkeys((*circuits, *counted)))
+    worst_state, failures = worst_of(circuits)
     scopes = _scopes(session, endpoints)
     return Statistics(
-        circuit_breaker_state=worst.current_state,
-        circuit_breaker_failure_count=worst.fail_counter,
+        circuit_breaker_state=worst_state,
+        circuit_breaker_failure_count=failures,
         rate_limit_requests=settings.rate_limit_requests,
         rate_limit_period=settings.rate_limit_period,
         timeout=settings.timeout,
@@ -136,7 +139,7 @@ def _scopes(session: ManagedSession, endpoints: Endpoints) -> dict[str, ScopeSta
         address = (origin.host.strip("[]"), origin.port) if origin is not None else ("", None)
         found[name] = ScopeStatistics(
             counts=tally.counts(),
-            breaker_state=breaker.circuit.current_state if breaker is not None else None,
+            breaker_state=breaker.circuit.known_state if breaker is not None else None,
             breaker_seconds_since_change=breaker.since_change if breaker is not None else None,
             connections_open=sum(opened[address] for opened, _ in connections),
             connections_idle=sum(idle[address] for _, idle in connections),

@@ -126,7 +126,7 @@ def test_the_trial_of_a_process_that_died_is_over_with_its_lease(bench: Bench) -
     refused(other)
     bench.clock.now += 0.2
     assert other.admit().is_trial
-    one.succeeded(trial)  # too late: it is another's
+    one.withdraw(trial)  # too late to make place: it is another's
     refused(one)
     assert other.circuit.current_state == "half-open"
 

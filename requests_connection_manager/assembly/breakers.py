@@ -16,6 +16,7 @@ _SETTINGS = frozenset(f"circuit_breaker_{name}" for name in BreakerNumbers._fiel
 
 _FOR_EVER = 60.0
 """Seconds that a connect or a read without a limit of its own is given, for a trial."""
+_SHORTEST_LEASE = 30.0
 
 
 def breaker_at(site: Site) -> Breaker | None:
@@ -37,7 +38,7 @@ def breaker_at(site: Site) -> Breaker | None:
         from ..policies.shared_breaker import SharedBreaker  # late: only who has a Redis needs it
         from ..policies.shared_circuit import CircuitInRedis
 
-        lease = max(numbers.recovery_timeout, _longest_call(settings))
+        lease = _lease(settings, numbers.recovery_timeout)
         there = CircuitInRedis(shared.scripts, settings.state_prefix, name, numbers, lease)
         return SharedBreaker(scope, numbers, there, shared.absence, tell=tell)
 
@@ -63,12 +64,15 @@ def _shares_circuits(settings: Settings) -> bool:
     return not isinstance(state, str) or not state.lower().startswith(("memory", "sqlite:"))
 
 
-def _longest_call(settings: Settings) -> float:
-    """Return the seconds after which nothing is to be heard of a trial any more."""
-    if settings.total_timeout is not None:
-        return settings.total_timeout
-    connect, read = settings.timeouts
-    return sum(_FOR_EVER if each is None else each for each in (connect, read))
+def _lease(settings: Settings, recovery: float) -> float:
+    """Return the seconds after which a trial whose process is silent counts as lost.
+
+    Twice what the settings allow a call: a body may trickle, and a caller may give it more time.
+    """
+    longest = settings.total_timeout
+    if longest is None:
+        longest = sum(_FOR_EVER if each is None else each for each in settings.timeouts)
+    return max(_SHORTEST_LEASE, recovery, 2 * longest)
 
 
 def _numbers(settings: Settings) -> BreakerNumbers | None:

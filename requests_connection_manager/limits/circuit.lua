@@ -6,8 +6,9 @@
 --       recovery, jitter, failure rate, window, minimum calls; seconds until a trial counts as lost;
 --       seconds to keep the circuit; then the step, the generation that the caller knows, the name
 --       of its trial, those of trials that it lost, successes not counted yet, a number from 0 to 1,
---       what failed, whether it is to be shown that Redis can be written to ('write'); what the
---       clock shows, if it is not to be that of Redis
+--       what failed, whether it is to be shown that Redis can be written to ('write'), what the
+--       clock shows if it is not to be that of Redis, and the name of a trial of that generation
+--       that the caller's process has under way
 -- Returns lines: what came of it ('go', 'trial', 'refused', 'counted' or 'late'), the state, its
 --       generation, failures in a row, trials that succeeded, trips, seconds of an open time, seconds
 --       left, how it is forced, what the clock shows, what failed last
@@ -20,7 +21,7 @@ local rate, window, minimum = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARG
 local lease, keep = tonumber(ARGV[9]), tonumber(ARGV[10])
 local step, known, token, lost = ARGV[11], tonumber(ARGV[12]), ARGV[13], ARGV[14]
 local uncounted, chance, what = tonumber(ARGV[15]), tonumber(ARGV[16]), ARGV[17]
-local now = tonumber(ARGV[19])
+local now, held = tonumber(ARGV[19]), ARGV[20]
 if not now then
   local time = call('TIME')
   now = time[1] + time[2] / 1000000
@@ -110,12 +111,9 @@ local function weigh(good, bad)
 end
 
 local result = 'counted'
-local counts = generation == known and forced == ''
-if counts and state == 'half-open' then
-  counts = trial ~= '' and trial == token
-elseif token ~= '' and step ~= 'admit' then
-  counts = false -- of a trial that is over
-end
+-- A trial counts though its lease is over and there is another: else, with trials that take longer
+-- than that, none would ever count.
+local counts = generation == known and forced == '' and (token ~= '') == (state == 'half-open')
 
 if uncounted > 0 and (step == 'admit' or step == 'look') and state == 'closed' and forced == '' and
   generation == known then
@@ -123,17 +121,26 @@ if uncounted > 0 and (step == 'admit' or step == 'look') and state == 'closed' a
   save()
 end
 
+if forced ~= '' and (step == 'admit' or step == 'look') then
+  call('PEXPIRE', key, '604800000')
+end
 if step == 'admit' then
-  if forced ~= '' then
-    call('PEXPIRE', key, '604800000')
-  end
   if state == 'open' and forced == '' and till <= now then
     move('half-open')
   end
+  local free = trial == '' or lease_till <= now or
+    string.find(' ' .. lost .. ' ', ' ' .. trial .. ' ', 1, true)
   if state == 'closed' then
     result = 'go'
-  elseif state == 'open' or
-    (trial ~= '' and trial ~= token and not string.find(lost, trial, 1, true) and lease_till > now) then
+  elseif state == 'open' then
+    result = 'refused'
+  elseif held ~= '' and held ~= token and generation == known and (free or trial == held) then
+    result = 'refused' -- the process that asks shows that its trial is under way still
+    if trial ~= held or lease_till < now + lease / 2 then
+      trial, lease_till = held, now + lease
+      save()
+    end
+  elseif not free and trial ~= token then
     result = 'refused'
   else
     trial, lease_till, result = token, now + lease, 'trial'
@@ -153,7 +160,10 @@ elseif step == 'failed' or step == 'succeeded' then
   else
     failures = 0
     if state == 'half-open' then
-      successes, trial = successes + 1, ''
+      successes = successes + 1
+      if trial == token then
+        trial = ''
+      end
       if successes >= enough then
         move('closed')
       end

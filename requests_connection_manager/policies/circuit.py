@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -64,6 +64,15 @@ class Circuit(pybreaker.CircuitBreaker):
     def known_state(self) -> str:
         """``current_state``, as far as it is known here."""
         return self._state_storage.state
+
+    @property
+    def kept_in(self) -> object:
+        """Where all look who share it; None: only this process has it."""
+        return None
+
+    def look(self) -> bool:
+        """See what others have made of it; False: nobody can be asked."""
+        return True
 
     @property
     def forced(self) -> str | None:
@@ -170,8 +179,6 @@ class _Watch(pybreaker.CircuitBreakerListener):
 class WorstCircuit:
     """The state of the worst of several circuits, at the time of asking."""
 
-    _BADNESS = (CLOSED, HALF_OPEN, OPEN)
-
     def __init__(self, circuits: Callable[[], Mapping[str, Circuit]]) -> None:
         self._circuits = circuits
 
@@ -186,9 +193,26 @@ class WorstCircuit:
         return self._worst()[1]
 
     def _worst(self) -> tuple[str, int]:
-        states = [(each.current_state, each.fail_counter) for each in self._circuits().values()]
-        return max(
-            states,
-            key=lambda state: (self._BADNESS.index(state[0]), state[1]),
-            default=(CLOSED, 0),
-        )
+        circuits = list(self._circuits().values())
+        look_at(circuits)
+        return worst_of(circuits)
+
+
+_BADNESS = (CLOSED, HALF_OPEN, OPEN)
+
+
+def look_at(circuits: Iterable[Circuit]) -> None:
+    """Look at each once; where one cannot be looked at, what is known of its like must do."""
+    gone = set()
+    for each in circuits:
+        if each.kept_in not in gone and not each.look():
+            gone.add(each.kept_in)
+
+
+def worst_of(circuits: Iterable[Circuit]) -> tuple[str, int]:
+    """Return the state of the worst, as far as is known here, and its failures in a row."""
+    return max(
+        ((each.known_state, each.fail_counter) for each in circuits),
+        key=lambda state: (_BADNESS.index(state[0]), state[1]),
+        default=(CLOSED, 0),
+    )

@@ -147,7 +147,7 @@ class Breaker:
                     try:
                         if not is_plain:
                             with circuit.moving_itself():
-                                circuit.call(_succeed)
+                                circuit.call(replay_success)
                     finally:  # whatever a listener raises
                         self._weigh(admission, failed=False)
         finally:
@@ -171,7 +171,7 @@ class Breaker:
             self._last_error = kept
             self._failed_at = self._clock()
             try:
-                self.circuit.call(_fail, kept)
+                self.circuit.call(replay_failure, kept)
             except Exception as replayed:
                 if replayed is not kept:  # a listener's own
                     raise
@@ -300,9 +300,9 @@ class Breaker:
         )
 
 
-def _succeed() -> None:
+def replay_success() -> None:
     return None
 
 
-def _fail(error: Exception) -> NoReturn:
+def replay_failure(error: Exception) -> NoReturn:
     raise error

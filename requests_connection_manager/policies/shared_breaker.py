@@ -25,13 +25,11 @@ from ..exceptions import StateUnavailable
 from ..failures import SlowAnswer
 from ..limits.absence import Absence
 from .circuit import OPEN, Circuit
-from .circuit_breaker import Admission, Breaker, BreakerNumbers
+from .circuit_breaker import Admission, Breaker, BreakerNumbers, replay_failure, replay_success
 from .shared_circuit import CircuitInRedis, RedisCircuitStorage, Seen, SharedCircuit
 
 _COUNTING = ("admit", "failed", "look", "succeeded")
 """The steps with which successes are counted."""
-_LATEST = 10.0
-"""Seconds by which one answer may overtake another; more, and the clock was set back."""
 
 
 class SharedAdmission(Admission):
@@ -65,6 +63,8 @@ class SharedBreaker(Breaker):
         self._generation = 0
         """That of the circuit in Redis, as last seen."""
         self._seen_at = 0.0
+        self._views = 0
+        """How often what was seen was taken over."""
         self._is_alone = False
         """Whether anything was decided here since Redis was last seen."""
         self._uncounted = 0
@@ -73,9 +73,8 @@ class SharedBreaker(Breaker):
         super().__init__(scope, numbers, clock, tell)
 
     def _make_circuit(self) -> Circuit:
-        return SharedCircuit(
-            self.scope, self._numbers, self, self._storage, self._look, self._order
-        )
+        asks = (self._look, self._order, self._there.scripts)
+        return SharedCircuit(self.scope, self._numbers, self, self._storage, *asks)
 
     def begin_in_child(self) -> None:
         super().begin_in_child()
@@ -83,6 +82,8 @@ class SharedBreaker(Breaker):
         self._count = itertools.count(1)
         # Of trials whose holder is gone, or whose grant may not have been heard: they are freed.
         self._lost: deque[str] = deque(maxlen=32)
+        self._held: weakref.ref[Admission] | None = None
+        """The last trial that Redis gave here, until it is settled; weak as `_trial` is."""
 
     def inherit(self, forced: str) -> None:
         """Let it be: who shares it may have said otherwise, before or after."""
@@ -102,8 +103,9 @@ class SharedBreaker(Breaker):
     def _admit_there(self, endpoint: str, trial: str) -> Admission | None:
         """Ask Redis to let a hop go; None: it is out of reach."""
         name = trial or f"{self._me}:{next(self._count)}"
-        lost = tuple(self._lost)
-        seen = self._ask("admit", self._generation, name, lost=" ".join(lost), may_lose=not trial)
+        lost, generation = tuple(self._lost), self._generation
+        under_way = self._trial_of(generation)
+        seen = self._ask("admit", generation, name, lost, under_way, may_lose=not trial)
         if seen is None:
             return None
         for each in lost:
@@ -122,8 +124,18 @@ class SharedBreaker(Breaker):
                 all_lost.append(name)
 
             with self._lock:
-                self._trial = weakref.ref(admission, note_loss)
+                self._trial = self._held = weakref.ref[Admission](admission, note_loss)
         return admission
+
+    def _trial_of(self, generation: int) -> str:
+        """Return the name of the trial that is under way here; empty: there is none.
+
+        It is shown at each admission, so that it keeps its place however long it takes.
+        """
+        held = self._held() if self._held is not None else None
+        if isinstance(held, SharedAdmission) and held.there == generation:
+            return held.name
+        return ""
 
     def succeeded(self, admission: Admission, elapsed: float = 0.0) -> None:
         if elapsed > self._slow_call:
@@ -132,10 +144,22 @@ class SharedBreaker(Breaker):
             super().succeeded(admission)
         elif not admission.is_trial and not self._storage.counter:
             self._count_later(admission)
-        elif self._settle("succeeded", admission) is None:
-            super().succeeded(admission)
         else:
+            self._succeed(admission)
+
+    def _succeed(self, admission: SharedAdmission) -> None:
+        def announce(seen: Seen) -> None:
+            if seen.result == "counted":
+                self._announce(replay_success)
+
+        try:
+            seen = self._settle("succeeded", admission, announce=announce)
+            if seen is not None and seen.result == "counted":
+                self._tell_listeners_of_success()
+        finally:
             self._tell_of_changes()
+        if seen is None and self._absence is not None:
+            super().succeeded(admission)
 
     def _count_later(self, admission: SharedAdmission) -> None:
         if self._numbers.failure_rate is not None:
@@ -144,18 +168,32 @@ class SharedBreaker(Breaker):
                     self._uncounted += 1
                     if self._uncounted == 1:
                         self._uncounted_since = self._clock()
+        if admission.there == self._generation and self.circuit.forced is None:
+            self._announce(replay_success)
+            self._tell_listeners_of_success()
+
+    def _announce(self, outcome: Callable[..., object], *error: Exception) -> None:
+        """Tell listeners of what pybreaker would call now, were the circuit in memory."""
+        for listener in self.circuit.listeners:
+            listener.before_call(self.circuit, outcome, *error)
+
+    def _tell_listeners_of_success(self) -> None:
         for listener in self.circuit.listeners:
             listener.success(self.circuit)
 
     def _fail(self, admission: Admission, kept: Exception) -> None:
         if isinstance(admission, SharedAdmission):
             self._own_error = kept
-            seen = self._settle("failed", admission, str(kept))
-            if seen is not None:
+
+            def announce(seen: Seen) -> None:
                 if seen.result == "counted":
                     self._failed_at = self._clock()
+                    self._announce(replay_failure, kept)
                     for listener in self.circuit.listeners:
                         listener.failure(self.circuit, kept)
+
+            seen = self._settle("failed", admission, str(kept), announce)
+            if seen is not None or self._absence is None:
                 return
         super()._fail(admission, kept)
 
@@ -163,24 +201,40 @@ class SharedBreaker(Breaker):
         if isinstance(admission, SharedAdmission) and admission.is_trial:
             self._settle("withdraw", admission)
         super().withdraw(admission)
+        self._tell_of_changes()
 
-    def _settle(self, step: str, admission: SharedAdmission, error: str = "") -> Seen | None:
-        """Tell Redis what came of a hop; None: it is out of reach, and the call goes on."""
-        seen = None
-        with suppress(StateUnavailable):
-            seen = self._ask(step, admission.there, admission.name, error=error)
-        if admission.is_trial and seen is not None:
-            with self._lock:
-                if admission.generation == self._admission.generation:
-                    self._trial = None
-        elif admission.is_trial:
-            self._lost.append(admission.name)
+    def _settle(
+        self,
+        step: str,
+        admission: SharedAdmission,
+        error: str = "",
+        announce: Callable[[Seen], None] | None = None,
+    ) -> Seen | None:
+        """Tell Redis what came of a hop; None: it is out of reach, and the call goes on.
+
+        With ``raise``, what Redis has not heard of counts nowhere: nobody here goes on alone.
+        """
+        seen, name = None, admission.name
+        try:
+            with suppress(StateUnavailable):
+                seen = self._ask(step, admission.there, name, error=error, announce=announce)
+        finally:
+            if admission.is_trial:
+                with self._lock:
+                    if self._held is not None and self._held() is admission:
+                        self._held = None
+                    if seen is None:
+                        self._lost.append(name)
+                    elif admission.generation == self._admission.generation:
+                        self._trial = None
         return seen
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
+        seen = None
         with suppress(StateUnavailable):
-            self._ask("look", self._generation)
+            seen = self._ask("look", self._generation)
         self._tell_of_changes()
+        return seen is not None
 
     def _order(self, command: str) -> bool:
         """Let a hand move the circuit of all; False: only that of this process can be."""
@@ -191,8 +245,11 @@ class SharedBreaker(Breaker):
         step: str,
         generation: int,
         trial: str = "",
-        lost: str = "",
+        lost: tuple[str, ...] = (),
+        held: str = "",
+        *,
         error: str = "",
+        announce: Callable[[Seen], None] | None = None,
         may_lose: bool = False,
     ) -> Seen | None:
         """Make a step in Redis, and take over what is seen there; None: it is out of reach."""
@@ -202,8 +259,11 @@ class SharedBreaker(Breaker):
             return None
         uncounted = self._take_uncounted(step, generation)
         write = absence is not None and absence.gone  # a Redis that can only be read is no help
+        views = self._views
         try:
-            seen = self._there.step(step, generation, trial, lost, uncounted, error, write)
+            seen = self._there.step(
+                step, generation, trial, " ".join(lost), held, uncounted, error, write
+            )
         except BaseException as unavailable:
             if may_lose:
                 self._lost.append(trial)  # granted perhaps, and the answer did not come
@@ -214,7 +274,11 @@ class SharedBreaker(Breaker):
             return None
         if absence is not None:
             absence.returned()
-        self._adopt(seen)
+        try:
+            if announce is not None:
+                announce(seen)
+        finally:  # whatever a listener raises
+            self._adopt(seen, views)
         return seen
 
     def _take_uncounted(self, step: str, generation: int) -> int:
@@ -227,10 +291,15 @@ class SharedBreaker(Breaker):
                 taken = 0
         return taken + (step == "succeeded")
 
-    def _adopt(self, seen: Seen) -> None:
+    def _adopt(self, seen: Seen, views: int) -> None:
+        """Take over what was seen, asked for when there had been so many ``views``."""
         with self.circuit.moving_itself():
-            if 0 < self._seen_at - seen.now < _LATEST and not self._is_alone:
-                return  # overtaken by what was seen later
+            # What was asked for after the last answer had come is later than that, whatever the
+            # clocks say. Of two questions that were under way together either may be the later.
+            earlier = (seen.generation, seen.now) < (self._generation, self._seen_at)
+            if views != self._views and earlier and not self._is_alone:
+                return
+            self._views += 1
             self._seen_at = seen.now
             circuit, generation = self.circuit, self._admission.generation
             is_another = seen.generation != self._generation or self._is_alone

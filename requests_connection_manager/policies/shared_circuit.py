@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..exceptions import StateUnavailable
 from ..limits.keys import of_circuit
 from ..log import on_one_line
 from .circuit import Circuit, Keeper, MemoryStorage
@@ -63,7 +65,7 @@ class CircuitInRedis:
         rated = numbers.failure_rate or 0
         keep = 60 + 2 * max(numbers.recovery_timeout, numbers.recovery_max)
         keep += max(lease, numbers.window if rated else 0)
-        self._scripts = scripts
+        self.scripts = scripts
         self._clock = clock
         self._script = script("circuit.lua")
         self._words = Words.of(
@@ -82,12 +84,33 @@ class CircuitInRedis:
         generation: int,
         trial: str = "",
         lost: str = "",
+        held: str = "",
         uncounted: int = 0,
         error: str = "",
         write: bool = False,
     ) -> Seen:
         """Make a step; ``write``: only if Redis can be written to."""
-        answer = self._scripts.run(
+        try:
+            return self._step(name, generation, trial, lost, held, uncounted, error, write)
+        except StateUnavailable:
+            raise
+        except Exception as unforeseen:
+            what = type(unforeseen).__name__
+        # In no words of others: whose client it is, and what is in them, nobody knows.
+        raise StateUnavailable(f"the state of circuits in Redis is out of reach: {what}")
+
+    def _step(
+        self,
+        name: str,
+        generation: int,
+        trial: str,
+        lost: str,
+        held: str,
+        uncounted: int,
+        error: str,
+        write: bool,
+    ) -> Seen:
+        answer = self.scripts.run(
             self._script,
             self._words,
             name.encode(),
@@ -99,6 +122,7 @@ class CircuitInRedis:
             on_one_line(error)[:_LONGEST_TEXT].encode("utf-8", "replace"),
             b"write" if write else b"",
             b"" if self._clock is None else b"%r" % self._clock(),
+            held.encode(),
         )
         result, state, *numbers, forced, now, text = answer.split("\n", 10)
         generation, failures, successes, trips = map(int, numbers[:4])
@@ -121,7 +145,8 @@ class RedisCircuitStorage(MemoryStorage):
 class SharedCircuit(Circuit):
     """A circuit that the whole fleet shares: what a hand does to it holds for all.
 
-    ``current_state`` asks Redis; what else it says is as of the last time that anybody asked.
+    ``current_state`` asks Redis; what else it says is as of the last time that anybody asked. Its
+    numbers are part of what makes it the fleet's, and cannot be set by hand.
     """
 
     def __init__(
@@ -130,19 +155,85 @@ class SharedCircuit(Circuit):
         numbers: BreakerNumbers,
         keeper: Keeper,
         storage: RedisCircuitStorage,
-        look: Callable[[], None],
+        look: Callable[[], bool],
         order: Callable[[str], bool],
+        kept_in: object,
     ) -> None:
-        self._look: Callable[[], None] | None = None
+        self._kept_in = kept_in
+        self._look: Callable[[], bool] | None = None
+        self._calls = 0
+        """Calls of pybreaker's within each other, made by the thread that holds the lock."""
+        self._commanded = ""
+        """What came of them, to be told to all when the lock is released."""
         super().__init__(name, *numbers[:3], keeper, storage)
         self._look, self._order = look, order
 
     @property
     def current_state(self) -> str:
         """``closed``, ``half-open`` or ``open``."""
-        if self._look is not None and not self.is_moving_itself:
-            self._look()
+        self.look()
         return self.known_state
+
+    @property
+    def kept_in(self) -> object:
+        return self._kept_in
+
+    def look(self) -> bool:
+        return self._look is None or self._is_held_here or self._look()
+
+    @property
+    def fail_max(self) -> int:
+        """Failures in a row that open it."""
+        return self._fail_max
+
+    @fail_max.setter
+    def fail_max(self, number: int) -> None:
+        raise _not_by_hand("failure_threshold")
+
+    @property
+    def reset_timeout(self) -> float:
+        """Seconds for which the first trip opens it."""
+        return self._reset_timeout
+
+    @reset_timeout.setter
+    def reset_timeout(self, timeout: float) -> None:
+        raise _not_by_hand("recovery_timeout")
+
+    @property
+    def success_threshold(self) -> int:
+        """Trials that must succeed to close it."""
+        return self._success_threshold
+
+    @success_threshold.setter
+    def success_threshold(self, threshold: int) -> None:
+        raise _not_by_hand("success_threshold")
+
+    def call(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if self._is_held_here:
+            return super().call(func, *args, **kwargs)
+        self.look()
+        try:
+            with self._lock:
+                self._calls += 1
+                try:
+                    return super().call(func, *args, **kwargs)
+                finally:
+                    self._calls -= 1
+                    command, self._commanded = self._commanded, ""
+        finally:
+            if command:
+                with suppress(StateUnavailable):
+                    self._move(command)
+
+    def begin_in_child(self) -> None:
+        super().begin_in_child()
+        self._calls = 0
+
+    @property
+    def _is_held_here(self) -> bool:
+        """Whether this thread holds it; then Redis is not asked, for all others would wait."""
+        with self._lock:
+            return self._moves_itself or self._calls > 0
 
     def adopt(self, state: str, forced: str | None) -> None:
         """Go where the circuit is, of which pybreaker tells its listeners; it is held."""
@@ -151,7 +242,17 @@ class SharedCircuit(Circuit):
         self.state  # noqa: B018  # pybreaker looks, and sees that it has changed elsewhere
 
     def _move(self, command: str) -> None:
-        if self._order(command):
+        if self._is_held_here:
+            self._commanded = command
+            self._obey(command)
+        elif self._order(command):
             self._keeper.moved_by_hand()
         else:
             super()._move(command)
+
+
+def _not_by_hand(setting: str) -> AttributeError:
+    return AttributeError(
+        "the numbers of a circuit that a fleet shares are those of its settings: "
+        f"circuit_breaker_{setting}"
+    )

@@ -1,0 +1,257 @@
+"""Trials of a circuit that a fleet shares: whose place it is, and which outcomes count."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from requests_connection_manager import CircuitBreakerOpen, StateUnavailable
+from requests_connection_manager.assembly.breakers import _lease
+from requests_connection_manager.settings import Settings
+from tests.conftest import FakeClock, MakeManager, in_threads
+from tests.redis_server import RedisServer
+from tests.server import Reply, ScriptedServer
+from tests.test_shared_breaker import DOWN, ERROR, SHARED, Bench, fail, refused
+
+
+@pytest.fixture
+def bench(redis_server: RedisServer, clock: FakeClock) -> Iterator[Bench]:
+    made = Bench(redis_server, clock)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    with RedisServer() as running:
+        yield running
+
+
+@pytest.mark.parametrize(("outcome", "state"), [("succeeded", "closed"), ("failed", "open")])
+def test_a_trial_counts_though_another_process_has_its_place(
+    bench: Bench, outcome: str, state: str
+) -> None:
+    one, other = bench.breaker(lease=30), bench.breaker(lease=30)
+    fail(one, 2)
+    bench.clock.now += 10
+    trial = one.admit()
+    bench.clock.now += 31
+    later = other.admit()
+    assert later.is_trial
+    if outcome == "succeeded":
+        one.succeeded(trial)
+    else:
+        one.failed(trial, ERROR)
+    assert other.circuit.current_state == state
+    other.failed(later, ERROR)  # of a generation that is over
+    assert one.circuit.current_state == state
+
+
+def test_a_trial_that_was_overtaken_does_not_free_the_place_of_the_later_one(
+    redis_server: RedisServer, clock: FakeClock
+) -> None:
+    bench = Bench(redis_server, clock, success_threshold=3)
+    one, other = bench.breaker(lease=30), bench.breaker(lease=30)
+    fail(one, 2)
+    clock.now += 10
+    first = one.admit()
+    clock.now += 31
+    second = other.admit()
+    one.succeeded(first)
+    refused(one)
+    other.succeeded(second)
+    one.succeeded(one.admit())
+    assert other.circuit.current_state == "closed"
+    bench.close()
+
+
+def test_a_process_gives_no_second_trial_while_its_own_is_under_way(bench: Bench) -> None:
+    one, other = bench.breaker(lease=30), bench.breaker(lease=30)
+    fail(one, 2)
+    bench.clock.now += 10
+    trial = one.admit()
+    for _ in range(10):
+        bench.clock.now += 20
+        refused(one)  # which keeps its place over the fleet, too
+        refused(other)
+    bench.clock.now += 1000
+    refused(one)
+    refused(other)
+    one.succeeded(trial)
+    assert other.circuit.current_state == "closed"
+
+
+def test_a_trial_takes_its_place_again_where_it_was_overtaken_and_that_one_withdrew(
+    bench: Bench,
+) -> None:
+    one, other = bench.breaker(lease=30), bench.breaker(lease=30)
+    fail(one, 2)
+    bench.clock.now += 10
+    trial = one.admit()
+    bench.clock.now += 31
+    other.withdraw(other.admit())
+    refused(one)
+    refused(other)
+    del trial
+    gc.collect()
+    assert one.admit().is_trial
+
+
+def test_a_trial_under_way_says_nothing_of_a_later_generation(bench: Bench) -> None:
+    one, other = bench.breaker(lease=30), bench.breaker(lease=30)
+    fail(one, 2)
+    bench.clock.now += 10
+    trial = one.admit()
+    other.circuit.open()
+    bench.clock.now += 10
+    assert one.admit().is_trial
+    one.failed(trial, ERROR)
+    assert other.circuit.current_state == "half-open"
+
+
+def test_a_lost_name_that_begins_with_that_of_the_trial_does_not_free_it(
+    bench: Bench,
+) -> None:
+    one, other = bench.breaker(), bench.breaker()
+    fail(other, 2)
+    bench.clock.now += 10
+    trial = one.admit()
+    assert trial.is_trial
+    one._held = None  # else this process would not ask for another
+    one._lost.append(trial.name + "0")
+    refused(one)
+    one._lost.append(trial.name)
+    assert one.admit().is_trial
+
+
+def test_with_raise_what_redis_has_not_heard_counts_nowhere(
+    own_redis: RedisServer, clock: FakeClock
+) -> None:
+    bench = Bench(own_redis, clock, failure_threshold=1)
+    breaker = bench.breaker()
+    good, bad = breaker.admit(), breaker.admit()
+    own_redis.stop()
+    breaker.failed(bad, ERROR)
+    breaker.succeeded(good)
+    assert (breaker.circuit.known_state, breaker.circuit.fail_counter) == ("closed", 0)
+    assert bench.told == []
+    with pytest.raises(StateUnavailable):
+        breaker.admit()
+    own_redis.start()
+    assert not breaker.admit().is_trial
+    bench.close()
+
+
+def test_whatever_goes_wrong_beside_redis_loses_no_answer(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaker = bench.breaker()
+    admission = breaker.admit()
+
+    def closed(*_: object) -> str:
+        raise ValueError("I/O operation on closed file; s3cret")
+
+    monkeypatch.setattr(bench._scripts, "run", closed)
+    breaker.failed(admission, ERROR)
+    with pytest.raises(StateUnavailable, match="ValueError") as caught:
+        breaker.admit()
+    assert "s3cret" not in str(caught.value)
+    monkeypatch.setattr(bench._scripts, "run", lambda *_: "no answer of ours")
+    with pytest.raises(StateUnavailable):
+        breaker.admit()
+
+
+def test_a_clock_that_is_set_back_hides_no_answer(redis_server, clock) -> None:
+    bench = Bench(redis_server, clock, failure_threshold=5)
+    breaker = bench.breaker()
+    fail(breaker)
+    clock.now -= 9
+    breaker.succeeded(breaker.admit())
+    for _ in range(6):
+        fail(breaker)
+        breaker.succeeded(breaker.admit())
+    breaker.circuit.force_closed()
+    assert breaker.circuit.forced == "closed"
+    bench.close()
+
+
+def test_an_answer_that_was_overtaken_by_a_later_one_is_not_taken_over(bench: Bench) -> None:
+    one, other = bench.breaker(), bench.breaker()
+    step = one._there.step
+
+    def slow(*arguments: object) -> object:
+        seen = step(*arguments)
+        one._there.step = step
+        fail(other, 2)
+        assert one.circuit.current_state == "open"
+        return seen
+
+    one._there.step = slow
+    one.admit()  # as it was when it asked
+    assert one.circuit.known_state == "open"
+    assert [(each.old_state, each.new_state) for each in bench.told].count(("closed", "open")) == 2
+
+
+def test_what_is_seen_when_a_trial_is_withdrawn_is_told(bench: Bench) -> None:
+    one, other = bench.breaker(), bench.breaker()
+    fail(one, 2)
+    bench.clock.now += 10
+    trial = one.admit()
+    other.circuit.force_open()
+    bench.told.clear()
+    one.withdraw(trial)
+    assert [(each.old_state, each.forced) for each in bench.told] == [("half-open", "open")]
+
+
+@pytest.mark.parametrize(
+    ("given", "lease"),
+    [
+        ({"total_timeout": 100.0, "timeout": 500}, 200),
+        ({"timeout": (5, 40)}, 90),
+        ({"timeout": 0.2}, 30),
+        ({"timeout": None}, 240),
+    ],
+)
+def test_a_lease_is_longer_than_what_the_settings_allow_a_call(given, lease: float) -> None:
+    assert _lease(Settings(**given), 10) == lease
+    assert _lease(Settings(**given), 1000) == 1000
+
+
+# Around real calls
+
+
+def test_a_trial_of_which_the_body_trickles_closes_the_circuit(
+    make_manager: MakeManager,
+    server: ScriptedServer,
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("requests_connection_manager.assembly.breakers._SHORTEST_LEASE", 0.0)
+    manager = make_manager(
+        state=redis_server.url,
+        timeout=0.3,  # and so a lease of 1.2 s, of which the trial takes more
+        circuit_breaker_failure_threshold=1,
+        circuit_breaker_recovery_timeout=0.2,
+        **SHARED,
+    )
+    trickles = Reply(body=b"x" * 20, drip=0.1)
+    url = server.script("/", DOWN, trickles, forever=Reply())
+    manager.get(url)
+    seen: Counter[str] = Counter()
+
+    def call(_: int) -> None:
+        while not seen["200"]:
+            try:
+                seen[str(manager.get(url).status_code)] += 1
+            except CircuitBreakerOpen:
+                seen["rejected"] += 1
+
+    in_threads(4, call)
+    assert manager.circuit_breaker.current_state == "closed"
+    assert seen["200"] <= 4
+    assert seen["rejected"]
+    _, trial, *later = (each.at for each in server.received)
+    assert all(at - trial > 1.9 for at in later)  # it was alone
