@@ -94,10 +94,9 @@ class CircuitInRedis:
             return self._step(name, generation, trial, lost, held, uncounted, error, write)
         except StateUnavailable:
             raise
-        except Exception as unforeseen:
-            what = type(unforeseen).__name__
-        # In no words of others: whose client it is, and what is in them, nobody knows.
-        raise StateUnavailable(f"the state of circuits in Redis is out of reach: {what}")
+        except Exception as error:  # an answer that is none, say
+            unavailable, cause = self.scripts.unavailable(error)
+        raise unavailable from cause
 
     def _step(
         self,
@@ -244,7 +243,7 @@ class SharedCircuit(Circuit):
     def _move(self, command: str) -> None:
         if self._is_held_here:
             self._commanded = command
-            self._obey(command)
+            self.obey(command)
         elif self._order(command):
             self._keeper.moved_by_hand()
         else:
