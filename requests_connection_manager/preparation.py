@@ -51,12 +51,12 @@ class Memory:
 
     def blank(self, headers: CaseInsensitiveDict[Any]) -> requests.PreparedRequest | None:
         """Return a request with a session's headers, and no more; None: requests has to."""
-        names, items = (*headers,), (*headers.lower_items(),)  # as they are spelt, and compared
+        said = _said(headers)
         known, blank = self._blank
-        if known != (names, items):
+        if known != said:
             # Of what was read just now, not of what another thread has made of it meanwhile.
-            blank = _blank_with(names, items)
-            self._blank = (names, items), blank
+            blank = _blank_with(said)
+            self._blank = said, blank
         if blank is None:
             return None
         copied = blank.copy()
@@ -151,15 +151,25 @@ def _cookies_for(session: requests.Session, request: requests.Request) -> Cookie
     return merge_cookies(merge_cookies(RequestsCookieJar(), session.cookies), jar)
 
 
-def _blank_with(
-    names: tuple[Any, ...], items: tuple[tuple[Any, Any], ...]
-) -> requests.PreparedRequest | None:
-    if not all(isinstance(name, str) for name in names):
-        return None
-    if [name.lower() for name in names] != [name for name, _ in items]:
+Header = tuple[Any, tuple[Any, Any]]
+"""Its name as it is compared, and as it is spelt, with its value."""
+
+
+def _said(headers: CaseInsensitiveDict[Any]) -> tuple[Header, ...]:
+    # requests keeps them in this form, under this name; to iterate over the headers themselves, as
+    # one otherwise has to, costs as much as all the rest that is done for them.
+    store = getattr(headers, "_store", None)
+    if store is not None:
+        return tuple(store.items())
+    pairs = zip(headers.items(), headers.lower_items(), strict=True)
+    return tuple((lower, spelt) for spelt, (lower, _) in pairs)
+
+
+def _blank_with(said: tuple[Header, ...]) -> requests.PreparedRequest | None:
+    if not all(isinstance(name, str) and name.lower() == lower for lower, (name, _) in said):
         return None
     try:
-        blank = _request_with(dict(zip(names, (value for _, value in items), strict=True)))
+        blank = _request_with(dict(header for _, header in said))
     except requests.exceptions.InvalidHeader:  # one that is None, too
         return None
     blank.prepare_cookies(BlankJar())

@@ -150,6 +150,22 @@ def test_prefixes_keep_fleets_apart(
     assert server.count() == 2
 
 
+def test_a_state_can_be_that_of_one_endpoint(
+    state: str, make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    limit = {"rate_limit_requests": 1, "rate_limit_max_wait": 0}
+    pattern = f"{server.url}/shared"
+    first, second = (
+        make_manager(**limit, endpoint_configs={pattern: {"state": state}}) for _ in range(2)
+    )
+    first.get(pattern)
+    with pytest.raises(RateLimitExceeded, match="/shared"):
+        second.get(pattern)
+    first.get(server.url)  # the others are each manager's own
+    second.get(server.url)
+    assert server.count() == 3
+
+
 def test_a_store_that_is_not_there_fails_no_call(
     make_manager: MakeManager, server: ScriptedServer
 ) -> None:
