@@ -205,6 +205,7 @@ class TestLine:
             for _ in range(50):
                 circle: list[object] = [limiter.acquire(FAR, check=gc.collect)]
                 circle.append(circle)
+                del circle  # else it would be held while another slot is waited for
             ended.append(n)
 
         gc.freeze()  # what is there already need not be looked through each time

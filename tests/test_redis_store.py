@@ -288,13 +288,14 @@ def test_interrupts_at_any_moment_leave_no_answer_to_the_next(store: RedisStore)
                 raise KeyboardInterrupt
             return trace
 
+        before = sys.gettrace()  # that of the coverage, say
         sys.settrace(trace)
         try:
             store.book(ASKED._replace(scope="long"))
         except KeyboardInterrupt:
             return True
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
         return False
 
     while stop_after(steps):

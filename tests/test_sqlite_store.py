@@ -262,13 +262,14 @@ def test_interrupts_at_any_moment_leave_it_working(store: SQLiteStore) -> None:
                 raise KeyboardInterrupt
             return trace
 
+        before = sys.gettrace()  # that of the coverage, say
         sys.settrace(trace)
         try:
             store.book(ASKED._replace(limits=(Limit("gcra", 10**6, 1.0, 10**6),)))
         except KeyboardInterrupt:
             return True
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
         return False
 
     while stop_after(steps):
