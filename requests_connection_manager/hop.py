@@ -147,8 +147,8 @@ class Hop:
     @property
     def took(self) -> float:
         """Seconds that the service had for the last answer."""
-        if not self.log:
-            return 0.0
+        if not self.log or self.endpoint.merged.settings.circuit_breaker_slow_call is None:
+            return 0.0  # nobody asks
         return seconds_of_the_service(self.log[-1].answer, self.log[-1].elapsed)
 
     def had_its_time(self, seconds: float) -> bool:
