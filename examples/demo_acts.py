@@ -32,6 +32,7 @@ def perform(stage: Stage) -> int:
             timeout=10,
             circuit_breaker_failure_threshold=THRESHOLD,
             circuit_breaker_recovery_timeout=RECOVERY,
+            circuit_breaker_recovery_max=RECOVERY,  # else a second trip in a row doubles it
             endpoint_configs={
                 f"{at_api}/queue": {"rate_limit_requests": LIMIT, "rate_limit_period": 1},
                 f"{at_api}/slow": {"read_timeout": 0.5, "max_retries": 1},
