@@ -54,6 +54,13 @@ def redis_server(shared_redis: RedisServer) -> RedisServer:
     return shared_redis
 
 
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """One that a test may stop."""
+    with RedisServer() as running:
+        yield running
+
+
 @pytest.fixture(scope="session")
 def ca():
     return private_ca()

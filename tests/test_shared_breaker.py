@@ -445,12 +445,6 @@ def shared(make_manager: MakeManager, redis: RedisServer, **settings: Any) -> Co
     return make_manager(**{**both, **settings})
 
 
-@pytest.fixture
-def own_redis() -> Iterator[RedisServer]:
-    with RedisServer() as running:
-        yield running
-
-
 @pytest.mark.parametrize("how", ["stop", "freeze"])
 def test_with_redis_gone_each_goes_on_from_what_it_saw(
     make_manager: MakeManager,

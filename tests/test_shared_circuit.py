@@ -27,12 +27,6 @@ def bench(redis_server: RedisServer, clock: FakeClock) -> Iterator[Bench]:
     made.close()
 
 
-@pytest.fixture
-def own_redis() -> Iterator[RedisServer]:
-    with RedisServer() as running:
-        yield running
-
-
 class Hears(pybreaker.CircuitBreakerListener):
     def __init__(self) -> None:
         self.heard: list[str] = []

@@ -25,12 +25,6 @@ def bench(redis_server: RedisServer, clock: FakeClock) -> Iterator[Bench]:
     made.close()
 
 
-@pytest.fixture
-def own_redis() -> Iterator[RedisServer]:
-    with RedisServer() as running:
-        yield running
-
-
 @pytest.mark.parametrize(("outcome", "state"), [("succeeded", "closed"), ("failed", "open")])
 def test_a_trial_counts_though_another_process_has_its_place(
     bench: Bench, outcome: str, state: str

@@ -125,13 +125,6 @@ def watched(
         store.close()
 
 
-@pytest.fixture
-def own_redis() -> Iterator[RedisServer]:
-    """One that a test may stop."""
-    with RedisServer() as running:
-        yield running
-
-
 def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
 
