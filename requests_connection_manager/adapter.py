@@ -233,11 +233,7 @@ def _pause(hop: Hop, delay: float, answer: Answer) -> None:
         raise hop.call.too_late(hop.url, why, response) from hop.failure
     hop.tell_of_retry(delay)
     if delay > 0:
-        group = hop.call.group
-        if group is None:
-            nap(delay, hop.call.check_wanted)
-        else:
-            group.pause(delay)
+        nap(delay, hop.call.check_wanted)
 
 
 def _end(hop: Hop, answer: Answer, decision: Stop | None) -> requests.Response:

@@ -7,7 +7,6 @@ here before each attempt, and what looks after the stop sends nothing.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -18,9 +17,6 @@ from .policies.permits import Permit, Permits
 
 if TYPE_CHECKING:
     import requests
-
-_LOOK = 0.1
-"""Seconds between two looks of a call that backs off."""
 
 
 class BatchStopped(ConnectionManagerError):
@@ -56,12 +52,6 @@ class WorkGroup:
         """Raise `BatchStopped` if nothing more is to be sent."""
         if self.stopped:
             raise BatchStopped("the batch of this request was stopped; it was not sent (again).")
-
-    def pause(self, seconds: float) -> None:
-        """Sleep, but not much longer than until the stop."""
-        ends = time.monotonic() + seconds
-        while (left := ends - time.monotonic()) > 0 and not self.stopped:
-            time.sleep(min(left, _LOOK))
 
     @property
     def waiting(self) -> int:

@@ -254,7 +254,7 @@ def test_a_waiter_that_was_torn_away_does_not_block_the_line(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(limit, "_leave", torn_away)
+        patched.setattr(limit._line, "leave", torn_away)
         with pytest.raises(KeyboardInterrupt):
             limit.acquire()
     assert len(limit._line) == 1

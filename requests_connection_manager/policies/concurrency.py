@@ -15,9 +15,7 @@ from contextlib import suppress
 from .. import forking
 from ..exceptions import ConcurrencyLimitExceeded
 from .line import Line, Place
-
-_LOOK = 0.2
-"""Seconds between two looks of a waiter: whether it is still wanted, and the line still moves."""
+from .waiting import LOOK, Check
 
 
 class Slot:
@@ -71,7 +69,7 @@ class ConcurrencyLimiter:
         self,
         longest: float = math.inf,
         endpoint: str = "",
-        check: Callable[[], object] | None = None,
+        check: Check | None = None,
     ) -> Slot:
         """Take a slot, waiting at most ``longest`` seconds for one.
 
@@ -97,7 +95,7 @@ class ConcurrencyLimiter:
         place: Place,
         longest: float,
         endpoint: str,
-        check: Callable[[], object] | None,
+        check: Check | None,
     ) -> Slot:
         came = self._clock()
         while True:
@@ -111,7 +109,7 @@ class ConcurrencyLimiter:
                 return slot
             if waited >= longest:
                 raise self._refusal(waited, endpoint)
-            pause = min(longest - waited, _LOOK)
+            pause = min(longest - waited, LOOK)
             if place.is_set():
                 self._bell.acquire(timeout=pause)
             else:

@@ -20,6 +20,11 @@ class Place(threading.Event):
     Otherwise, with the traceback of the interrupt kept somewhere, it would stand there for ever.
     """
 
+    def __init__(self, permits: int = 1) -> None:
+        super().__init__()
+        self.permits = permits
+        """How many it waits for, where that counts."""
+
 
 class Line:
     def __init__(self) -> None:
@@ -27,6 +32,17 @@ class Line:
 
     def __len__(self) -> int:
         return len(self._places)
+
+    def ahead_of(self, place: Place) -> list[Place]:
+        """Return those who come before it; all, if it does not stand in the line yet."""
+        ahead = []
+        for each in self._places:
+            other = each()
+            if other is place:
+                break
+            if other is not None and not other.gone:
+                ahead.append(other)
+        return ahead
 
     def join(self, place: Place) -> None:
         """Stand at the end."""

@@ -14,15 +14,13 @@ from __future__ import annotations
 import math
 import threading
 import time
-import weakref
-from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import islice
 
 from ratelimit import RateLimitException, limits
 
 from .. import forking
 from ..exceptions import RateLimitExceeded
+from .line import Line, Place
 from .permits import Permit
 from .waiting import LOOK, Check, refusal
 
@@ -57,7 +55,7 @@ class RateLimiter:
         self._window.lock = threading.RLock()
         self._given_back = threading.Event()
         self._sleep = self._own_sleep or self._given_back.wait
-        self._line: deque[weakref.ref[_Place]] = deque()
+        self._line = Line()
 
     def acquire(
         self,
@@ -75,12 +73,14 @@ class RateLimiter:
         with self._lock:
             if not self._line and self._take(permits) <= 0:
                 return Permit(self._window.last_reset, 0.0, permits)
-        place = _Place(permits)
+        place = Place(permits)
         try:  # from here on, whatever interrupts this thread, it leaves the line
             self._join(place, longest, endpoint)
             return self._wait_in_line(place, longest, endpoint, check)
         finally:
-            self._leave(place)
+            place.gone = True
+            with self._lock:
+                self._line.leave(place)
 
     def give_back(self, permit: Permit) -> None:
         """Take back permits for an attempt that was never made."""
@@ -107,18 +107,17 @@ class RateLimiter:
         """The most permits that one attempt can have."""
         return self.calls
 
-    def _join(self, place: _Place, longest: float, endpoint: str) -> None:
+    def _join(self, place: Place, longest: float, endpoint: str) -> None:
         with self._lock:
-            self._wake_first()
-            wait = self._wait_behind(len(self._line), place)
+            self._line.wake_first()
+            wait = self._wait_of(place)
             if wait > longest:
                 raise self._refusal(wait, longest, endpoint)
-            self._line.append(weakref.ref(place))
-            self._wake_first()
+            self._line.join(place)
 
     def _wait_in_line(
         self,
-        place: _Place,
+        place: Place,
         longest: float,
         endpoint: str,
         check: Check | None,
@@ -130,8 +129,8 @@ class RateLimiter:
                 check()
             left = came + longest - self._clock()
             with self._lock:
-                self._wake_first()
-                wait = self._wait_behind(self._line.index(weakref.ref(place)), place)
+                self._line.wake_first()
+                wait = self._wait_of(place)
             if left <= 0:
                 raise self._refusal(wait, longest, endpoint)
             place.wait(min(left, wait + _SLACK, nap))
@@ -147,21 +146,6 @@ class RateLimiter:
             if now + wait > came + longest:
                 raise self._refusal(wait, longest, endpoint)
             self._sleep(min(wait, nap))
-
-    def _leave(self, place: _Place) -> None:
-        mine = weakref.ref(place)
-        with self._lock:
-            if mine in self._line:
-                self._line.remove(mine)
-            self._wake_first()
-
-    def _wake_first(self) -> None:
-        while self._line:
-            first = self._line[0]()
-            if first is not None:
-                first.set()
-                return
-            self._line.popleft()
 
     def _take(self, permits: int) -> float:
         """Take permits and return 0, or return the seconds until the window ends."""
@@ -181,11 +165,10 @@ class RateLimiter:
         started: float = self._window.last_reset
         return started + self.period - self._clock()
 
-    def _wait_behind(self, others: int, place: _Place) -> float:
-        """Return the seconds until who has so many others before him gets his permits."""
-        ahead = filter(None, (each() for each in islice(self._line, others)))
+    def _wait_of(self, place: Place) -> float:
+        """Return the seconds until a place in the line, or at its end, gets its permits."""
         return expected_wait(
-            [*(each.permits for each in ahead), place.permits],
+            [each.permits for each in (*self._line.ahead_of(place), place)],
             used=self._window.num_calls,
             calls=self.calls,
             period=self.period,
@@ -195,14 +178,6 @@ class RateLimiter:
     def _refusal(self, wait: float, longest: float, endpoint: str) -> RateLimitExceeded:
         why = f"rate limit of {self.scope} ({self.numbers}): the next permit comes"
         return refusal(why, wait, longest, endpoint or self.scope)
-
-
-class _Place(threading.Event):
-    """A place in the line."""
-
-    def __init__(self, permits: int) -> None:
-        super().__init__()
-        self.permits = permits
 
 
 def expected_wait(
