@@ -6,6 +6,8 @@ LOWEST ?= $(shell command -v python3.10 >/dev/null 2>&1 && python3.10 -c '' 2>/d
 BIN    := $(VENV)/bin
 COMPAT ?= .venv-compat
 URL    ?=
+# A worker for each core, which takes over from another that has more left to do.
+PYTEST := -m pytest --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-lowest compat nox lint types docs bench bench-peers bench-limiters clean
@@ -17,10 +19,10 @@ demo: $(VENV)/.ready  ## the main job, against an embedded server that misbehave
 	$(BIN)/python -m examples.demo $(if $(URL),'$(URL)')
 
 test: $(VENV)/.ready  ## all tests, with branch coverage and its floor
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python $(PYTEST) --cov --cov-report=term
 
 test-lowest: .venv-lowest/.ready  ## the tests on the lowest Python and dependencies that are allowed
-	.venv-lowest/bin/python -m pytest
+	.venv-lowest/bin/python $(PYTEST)
 
 compat: $(COMPAT)/.ready  ## the tests of requests itself, with a manager in the place of its Session
 	$(COMPAT)/bin/python -m compat

@@ -10,6 +10,7 @@ import nox
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_existing_virtualenvs = True
+PARALLEL = ("--numprocesses", "auto", "--dist", "worksteal")
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 
 
@@ -24,7 +25,7 @@ def _install(session: nox.Session, *groups: str, editable: str = ".") -> None:
 def tests(session: nox.Session) -> None:
     """The tests on the newest dependencies."""
     _install(session, "test")
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])
@@ -36,7 +37,7 @@ def lowest(session: nox.Session) -> None:
     with open(constraints, "w") as file:
         file.write(lines or "")
     session.install("--editable", ".[all]", "--group", "test", "--constraint", constraints)
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session

@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,11 +27,13 @@ def main() -> int:
     tests = suite.fetch()
     libraries = ", ".join(f"{name} {version(name)}" for name in ("requests", "urllib3", "pytest"))
     print(f"Python {platform.python_version()}, {libraries}")
-    plain = _run(tests, "plain")
+    with ThreadPoolExecutor() as both:  # they wait most of the time
+        plain_run = both.submit(_run, tests, "plain")
+        managed = _run(tests, "managed", "--managed")
+        plain = plain_run.result()
     if len(plain.passed) < _LEAST * len(plain.outcomes) or not plain.passed:
         print(f"plain requests fails, too: see {suite.WORKPLACE / 'plain.log'}")
         return 1
-    managed = _run(tests, "managed", "--managed")
     if not managed.made.get("attempts"):
         print("no manager has sent anything: it was not managers that were tested")
         return 1

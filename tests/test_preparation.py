@@ -109,7 +109,7 @@ def outcome(session: requests.Session, request: requests.Request) -> Any:
     return made.method, made.url, headers, body, cookies, made.hooks, made._body_position
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(data=st.data())
 def test_the_same_comes_out(data: st.DataObject) -> None:
     plain, ours = data.draw(st.sampled_from(TWINS))

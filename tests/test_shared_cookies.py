@@ -14,7 +14,7 @@ from requests.cookies import RequestsCookieJar
 from tests.conftest import MakeManager, in_threads
 from tests.server import Reply, ScriptedServer
 
-THREADS, EACH = 32, 6
+THREADS, EACH = 24, 4
 
 
 @pytest.fixture
