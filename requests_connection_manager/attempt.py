@@ -27,6 +27,7 @@ from urllib3.util.connection import is_connection_dropped
 from . import forking
 from .carried import query_key_of, with_its_query_key
 from .failures import BodyFailed
+from .headers import headers_of
 from .patterns import exact_origin
 from .policies.deadline import Deadline, shorten
 from .settings import Timeouts
@@ -160,7 +161,7 @@ class BoundedAdapter(HTTPAdapter):
             return super().build_response(req, resp)
         response = requests.Response()
         response.status_code, response.reason = resp.status, resp.reason
-        response.headers = CaseInsensitiveDict(headers.itermerged())
+        response.headers = headers_of(headers.itermerged())
         response.encoding = _encoding_of(headers.get("Content-Type"))
         response.raw, response.url = resp, req.url or ""
         response.request, response.connection = req, self

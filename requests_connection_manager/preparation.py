@@ -19,6 +19,7 @@ from requests.structures import CaseInsensitiveDict
 
 from .cookies import BlankJar
 from .environment import EnvironmentMemory
+from .headers import BlankHeaders, Stored, stored
 from .patterns import as_text
 from .plain import is_plain
 
@@ -34,7 +35,7 @@ class Memory:
     def __init__(self) -> None:
         self._spellings: dict[str, str] = {}
         """Of URLs without a query: as they are given, and as they are sent."""
-        self._blank: tuple[tuple[Any, ...], requests.PreparedRequest | None] = (), None
+        self._blank: tuple[Stored, requests.PreparedRequest | None] = (), None
         """The session's headers as they are given, and a request that has nothing else."""
 
     def spell(self, prepared: requests.PreparedRequest, url: str) -> None:
@@ -51,7 +52,7 @@ class Memory:
 
     def blank(self, headers: CaseInsensitiveDict[Any]) -> requests.PreparedRequest | None:
         """Return a request with a session's headers, and no more; None: requests has to."""
-        said = _said(headers)
+        said = stored(headers)
         known, blank = self._blank
         if known != said:
             # Of what was read just now, not of what another thread has made of it meanwhile.
@@ -151,27 +152,14 @@ def _cookies_for(session: requests.Session, request: requests.Request) -> Cookie
     return merge_cookies(merge_cookies(RequestsCookieJar(), session.cookies), jar)
 
 
-Header = tuple[Any, tuple[Any, Any]]
-"""Its name as it is compared, and as it is spelt, with its value."""
-
-
-def _said(headers: CaseInsensitiveDict[Any]) -> tuple[Header, ...]:
-    # requests keeps them in this form, under this name; to iterate over the headers themselves, as
-    # one otherwise has to, costs as much as all the rest that is done for them.
-    store = getattr(headers, "_store", None)
-    if store is not None:
-        return tuple(store.items())
-    pairs = zip(headers.items(), headers.lower_items(), strict=True)
-    return tuple((lower, spelt) for spelt, (lower, _) in pairs)
-
-
-def _blank_with(said: tuple[Header, ...]) -> requests.PreparedRequest | None:
+def _blank_with(said: Stored) -> requests.PreparedRequest | None:
     if not all(isinstance(name, str) and name.lower() == lower for lower, (name, _) in said):
         return None
     try:
         blank = _request_with(dict(header for _, header in said))
     except requests.exceptions.InvalidHeader:  # one that is None, too
         return None
+    blank.headers = BlankHeaders(blank.headers)
     blank.prepare_cookies(BlankJar())
     return blank
 

@@ -30,6 +30,7 @@ from urllib3.exceptions import HTTPError
 
 from . import forking
 from .carried import QueryKey, with_key
+from .headers import spelt
 from .policies.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class _BoundedPool(HTTPConnectionPool):
         headers = kwargs.get("headers")
         # urllib3 would copy it, name by name; beside a proxy's own, case must not tell
         if isinstance(headers, CaseInsensitiveDict) and self.proxy is None:
-            kwargs["headers"] = dict(headers.items())
+            kwargs["headers"] = spelt(headers)
         if self.block and bounds is not None and bounds.deadline is not None:
             kwargs.setdefault("pool_timeout", max(0.0, bounds.deadline.left()))
         return super().urlopen(*args, **kwargs)

@@ -84,16 +84,16 @@ def test_the_body_of_a_redirect_ends_there_too(
 
 
 def test_redirects_share_the_deadline(make_manager: MakeManager, server: ScriptedServer) -> None:
-    url = server.script("/round", Reply(status=302, headers={"Location": "/round"}, delay=0.15))
-    manager = make_manager(total_timeout=0.4)
+    url = server.script("/round", Reply(status=302, headers={"Location": "/round"}, delay=0.4))
+    manager = make_manager(total_timeout=1)
     error = late(manager, lambda: manager.get(url))
     assert 2 <= server.count() <= 3
     assert len(error.attempts) == server.count()
 
 
 def test_retries_share_it(make_manager: MakeManager, server: ScriptedServer) -> None:
-    url = server.script("/down", Reply(status=503, delay=0.15))
-    manager = make_manager(total_timeout=0.4, max_retries=50)
+    url = server.script("/down", Reply(status=503, delay=0.4))
+    manager = make_manager(total_timeout=1, max_retries=50)
     error = late(manager, lambda: manager.get(url))
     assert 2 <= server.count() <= 3
     assert error.attempts[0].status == 503

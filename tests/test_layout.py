@@ -15,7 +15,7 @@ FLOORS = [  # from the cellar up; a module may import what is below it
     {"redaction.text", "redaction.urls"},
     {"redaction.values"},
     {"redaction.errors"},
-    {"arguments", "exceptions", "plain", "redaction"},
+    {"arguments", "exceptions", "headers", "plain", "redaction"},
     {"checks", "contexts", "cookies", "events", "failures", "stats"},
     {"limits.algorithms"},
     {"limit_checks", "limits.keys", "limits.sqlite_rows", "limits.store", "limits.turn"},

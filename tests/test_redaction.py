@@ -329,7 +329,10 @@ def test_hostile_text_costs_linear_time(part: str) -> None:
             best = min(best, time.perf_counter() - start)
         return best
 
-    assert cost(80_000) < 10 * cost(20_000) + 0.01  # quadratic: 16 times
+    def is_linear() -> bool:
+        return cost(80_000) < 10 * cost(20_000) + 0.01  # quadratic: 16 times
+
+    assert any(is_linear() for _ in range(5))  # something else may have had the machine meanwhile
 
 
 @pytest.mark.parametrize(
