@@ -145,7 +145,8 @@ def test_a_listener_may_veto_and_nothing_is_lost(
         pool_block=True,
         total_timeout=5,
         rate_limit_requests=2 if event == "on_throttle" else 20,
-        rate_limit_period=0.05,
+        rate_limit_period=0.7,
+        backoff_factor=0.01,
         circuit_breaker_failure_threshold=50,
         max_retries=2,
     )
