@@ -225,17 +225,18 @@ def test_a_permit_is_not_taken_before_a_slot_is_had(
     make_manager: MakeManager, server: ScriptedServer
 ) -> None:
     """One that waited for a slot would be of a period that is over."""
-    server.script("/", Reply(delay=0.5), Reply(delay=0.5), Reply(delay=0.5), Reply())
+    server.script("/", *[Reply(delay=1.4)] * 3, Reply())
     manager = make_manager(
         rate_limit_requests=3,
-        rate_limit_period=0.3,
+        rate_limit_period=0.6,
         rate_limit_algorithm="sliding_window",
         max_concurrency=3,
     )
     in_threads(12, lambda _: manager.get(server.url))
     came = sorted(request.at for request in server.received)
     assert len(came) == 12
-    assert all(later - earlier > 0.25 for earlier, later in zip(came, came[3:], strict=False))
+    # Those of stale permits would come at once; a busy machine wakes a thread late, not as late.
+    assert all(later - earlier > 0.2 for earlier, later in zip(came, came[3:], strict=False))
 
 
 def test_a_permit_is_not_taken_before_a_credential_is_had(
