@@ -152,11 +152,12 @@ def _leads_somewhere(url: str) -> bool:
     if not url[len(parts.scheme) :].startswith("://"):
         return False
     if parts.scheme in ("redis", "rediss"):
-        # redis-py takes the database 0 where it finds no number; and what comes late is often
-        # the end of a password with a / or # that is not escaped.
-        return host is not None and bool(re.fullmatch(r"/?[0-9]*", path)) and "#" not in url
+        # Where redis-py finds no number, it takes the database 0. And an @ that comes late is the
+        # end of a password with a / or ? or # that is not escaped.
+        late = url[len(parts.scheme) + 3 + len(parts.netloc) :]
+        return host is not None and re.fullmatch(r"(/[0-9]*)?(\?[^@#]*)?", late) is not None
     return host is None and (
-        (parts.scheme == "unix" and len(path) > 1)
+        (parts.scheme == "unix" and len(path) > 1 and parts.netloc[-1:] in ("", "@"))
         or (parts.scheme == "sqlite" and _is_of_a_file(url.partition("://")[2]))
     )
 

@@ -35,6 +35,7 @@ FINE = [
     ("state", "redis://cache.test/", "redis://cache.test/"),
     ("state", "rediss://user:secret@cache.test", "rediss://user:secret@cache.test"),
     ("state", "unix:///run/redis.sock", "unix:///run/redis.sock"),
+    ("state", "unix://me@/run/user@1/x.sock?db=1", "unix://me@/run/user@1/x.sock?db=1"),
     ("state_prefix", "fleet-1.eu:x", "fleet-1.eu:x"),
     ("retry_budget", None, None),
     ("retry_budget", False, None),
@@ -91,6 +92,9 @@ WRONG = [
     ("state", "sqlite:///limits\0.db", "absolute path"),
     ("state", "redis://user:12/34@host", "escaped"),
     ("state", "redis://user:12#34@host", "%23 for #"),
+    ("state", "redis://user:12?34@host", "escaped"),
+    ("state", "unix://:12/34@/run/redis.sock", "unix:///path"),
+    ("state", "redis://host?no_such=1", "redis-py cannot read"),
     ("state", redis.asyncio.Redis(), "asyncio"),
     ("state", redis.Redis().pipeline(), "pipeline"),
     ("rate_limits", [(1e-6, 1e8)], "least"),
@@ -151,12 +155,29 @@ def test_a_wrong_state_is_not_shown(url: str) -> None:
     assert "s3cr3t" not in f"{caught.value} {caught.value!r} {vars(caught.value)}"
 
 
-def test_a_state_shows_nowhere() -> None:
+def test_what_could_be_a_password_of_a_state_shows_nowhere() -> None:
     url = "redis://:s3cr3t@cache.test/0"
     with ConnectionManager(state=url, endpoint_configs={"a.test": {"state": url}}) as manager:
         shown = f"{manager.get_stats()} {manager.stats()} {manager.explain('http://a.test/')}"
         shown += f"{manager!r} {manager.session.endpoints.defaults!r}"
     assert "s3cr3t" not in shown
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        ("memory", "memory"),
+        ("sqlite:////var/lib/limits.db", "sqlite:////var/lib/limits.db"),
+        ("redis://:s3cr3t@cache.test:6379/0", "redis://cache.test:6379/0"),
+        ("rediss://cache.test/?password=s3cr3t", "rediss://cache.test/"),
+        ("unix://me:s3cr3t@/run/redis.sock?db=1", "unix:///run/redis.sock"),
+        (redis.Redis(port=1, password="s3cr3t"), "Redis"),
+    ],
+)
+def test_where_limits_are_kept_is_explained(state: object, shown: str) -> None:
+    with ConnectionManager(state=state) as manager:
+        assert explained(manager, "state") == shown
+        assert "s3cr3t" not in f"{manager.explain('http://a.test/')!r}"
 
 
 def test_how_long_to_wait_for_the_state_makes_no_limit_of_its_own(
