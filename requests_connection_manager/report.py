@@ -192,4 +192,6 @@ def _cells(name: str, scope: ScopeStatistics) -> tuple[str, ...]:
 
 
 def _in_ms(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1000:.3g} ms"
+    if seconds is None:
+        return "-"
+    return f"{seconds * 1000:.3g} ms" if seconds < 0.1 else f"{seconds * 1000:.0f} ms"
