@@ -1,7 +1,7 @@
 """A hop: one request to one URL, in as many attempts as its policies allow.
 
 Outermost first: the breaker and the throttle let the hop go, or reject it; the loop sends until an
-answer stands or the retries end; an attempt takes its permit, then its slot, and is sent. No lock
+answer stands or the retries end; an attempt takes its slot, then its permit, and is sent. No lock
 is held while any of this waits.
 """
 
@@ -21,6 +21,7 @@ from .body_end import when_read
 from .call import Call, current_call
 from .endpoints import Endpoints
 from .exceptions import ConnectionManagerError, ManagerClosed
+from .failures import in_seconds
 from .hop import Answer, Hop
 from .layers import refuse_two_kinds_of_trust
 from .policies.concurrency import Slot
@@ -229,7 +230,7 @@ def _pause(hop: Hop, delay: float, answer: Answer) -> None:
     response = None if isinstance(answer, Exception) else answer
     deadline = hop.call.deadline
     if deadline is not None and deadline.left() <= delay:
-        why = f"no time is left to wait {delay:.3g} s for a retry"
+        why = f"no time is left to wait {in_seconds(delay)} for a retry"
         raise hop.call.too_late(hop.url, why, response) from hop.failure
     hop.tell_of_retry(delay)
     if delay > 0:

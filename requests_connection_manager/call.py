@@ -14,7 +14,7 @@ from requests.exceptions import InvalidSchema
 
 from .assembly import Endpoint
 from .exceptions import Attempt, ConnectionManagerError, DeadlineExceeded
-from .failures import count_of, failure_of_status, is_accepted, is_failing_error
+from .failures import count_of, failure_of_status, in_seconds, is_accepted, is_failing_error
 from .lookup import EndpointTable
 from .policies.circuit_breaker import Admission, Breaker
 from .policies.deadline import Deadline
@@ -325,7 +325,7 @@ class Call:
         deadline = self.deadline
         assert deadline is not None
         return DeadlineExceeded(
-            f"{public_url(url)}: {why} after {deadline.elapsed:.3g} s and "
+            f"{public_url(url)}: {why} after {in_seconds(deadline.elapsed)} and "
             f"{count_of(len(self.log))}; total_timeout={deadline.seconds:g} s.",
             elapsed=deadline.elapsed,
             attempts=told(self.log),

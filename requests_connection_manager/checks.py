@@ -44,10 +44,10 @@ def is_number(value: object) -> bool:
         return False
 
 
-def number(lowest: float, *, above: bool = False, highest: float = math.inf) -> Check:
-    words = f"a number {'above' if above else 'of at least'} {lowest:g}"
+def number(lowest: float, *, above: bool = False, highest: float = math.inf, of: str = "") -> Check:
+    words = f"a number{of} {'above' if above else 'of at least'} {lowest:g}"
     if highest < math.inf:
-        words += f" and at most {highest:g}"
+        words += f" and at most {highest:,.0f}"
 
     def check(name: str, value: Any) -> Any:
         if not is_number(value) or not lowest <= value <= highest or (above and value == lowest):
@@ -62,10 +62,15 @@ def plain(value: Any) -> int | float:
     return value if type(value) in (int, float) else float(value)
 
 
-def count(lowest: int) -> Check:
+def count(lowest: int, highest: float = math.inf) -> Check:
+    words = f"a whole number of at least {lowest}"
+    if highest < math.inf:
+        words = f"a whole number from {lowest} to {highest:,.0f}"
+
     def check(name: str, value: Any) -> int:
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < lowest:
-            raise impossible(name, value, f"a whole number of at least {lowest}")
+        is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if not is_whole or not lowest <= value <= highest:
+            raise impossible(name, value, words)
         return int(value)
 
     return check
@@ -96,10 +101,10 @@ LONGEST = 1e8
 """Seconds, three years: below what the operating system's own waits can take."""
 
 
-seconds = number(0, above=True, highest=LONGEST)
+seconds = number(0, above=True, highest=LONGEST, of=" of seconds")
 """A time above 0."""
 
-pause = number(0, highest=LONGEST)
+pause = number(0, highest=LONGEST, of=" of seconds")
 """A time of 0 or more."""
 
 

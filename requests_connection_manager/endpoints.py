@@ -39,8 +39,9 @@ class Endpoints:
         self._kept = Kept(hooks or Hooks())
         self._layer = defaults
         self.defaults = Settings(**defaults)
-        refuse_impossible(self.defaults)
         """What holds for URLs that no pattern matches."""
+        refuse_impossible(self.defaults)
+        self._kept.store(self.defaults)  # opens nothing, and says whether there can be such a one
         self._configs: dict[str, dict[str, Any]] = {}
         rules: dict[Pattern, Rule] = {}
         for text, config in _as_mapping(configs).items():
@@ -94,6 +95,8 @@ class Endpoints:
         said = rule.layer.keys()
         if any(one in said and said & others for one, others in _DEPENDS.items()):
             refuse_impossible(Settings(**self._layer | rule.layer))
+        if "state" in said:
+            self._kept.store(Settings(**self._layer | rule.layer))
         return rule
 
     def _put(self, rule: Rule, config: dict[str, Any]) -> None:

@@ -93,6 +93,8 @@ def _state_of(circuit: Circuit) -> str:
 
 
 def _shown(name: str, value: Any) -> Any:
+    if name == "state":
+        return public_url(value) if isinstance(value, str) else type(value).__name__
     return value if value is None or name not in SECRETS else REDACTED
 
 

@@ -73,6 +73,11 @@ def count_of(attempts: int, kind: str = "") -> str:
     return f"{attempts} {kind}attempt{'' if attempts == 1 else 's'}"
 
 
+def in_seconds(time: float) -> str:
+    """Say a time to three digits, or to the second: 3600 s, not 3.6e+03 s."""
+    return f"{time:.0f} s" if time >= 100 else f"{time:.3g} s"
+
+
 def kind_of_failure(outcome: object) -> str | None:
     """Say in one word what went wrong in a call; None: nothing."""
     if isinstance(outcome, MaxRetriesExceeded):
@@ -104,7 +109,8 @@ class SlowAnswer(requests.Timeout):
     @classmethod
     def after(cls, elapsed: float, longest: float) -> SlowAnswer:
         """Make the one for an answer that took ``elapsed`` seconds."""
-        return cls(f"answer after {elapsed:.3g} s, slow_call={longest:g}")
+        took = in_seconds(elapsed)
+        return cls(f"an answer that took {took}, circuit_breaker_slow_call={longest:g}")
 
 
 def without_traceback(error: Exception) -> Exception:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from .events import AttemptMade, BreakerChanged, RetryPlanned, Throttled
 from .exceptions import Attempt
-from .failures import in_short
+from .failures import in_seconds, in_short
 from .hooks import Hooks
 from .log import logger, on_one_line
 from .redaction import public_url
@@ -46,7 +46,7 @@ class Ledger:
         if logger.isEnabledFor(logging.INFO):
             last = in_short(attempt.error) if attempt.error is not None else attempt.status
             what = on_one_line(f"{method} {url}")
-            logger.info("%s: %s: again in %.3g s after %s", endpoint, what, delay, last)
+            logger.info("%s: %s: again in %s after %s", endpoint, what, in_seconds(delay), last)
         self._hooks.tell(RetryPlanned(endpoint, method, url, attempt, delay))
 
     def permit_waited_for(self, endpoint: str, tally: Tally, scope: str, waited: float) -> None:

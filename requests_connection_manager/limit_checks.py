@@ -16,6 +16,19 @@ _BUDGET = (0.2, 1.0)
 _K = 2.0
 _MOST = 10**9
 """Permits of one limit; with more, its arithmetic would lose single ones."""
+_REQUESTS = f"a whole number from 1 to {_MOST:,}, or a fraction below 1 (2.5 in 1 s is 5 in 2 s)"
+_STATES = (
+    "'memory', 'sqlite:///path/limits.db', 'redis://host:port/db' (or rediss://, unix://), or a "
+    "redis.Redis, neither one of redis.asyncio nor a pipeline"
+)
+_STATE_OF = {
+    "sqlite": "'sqlite:///path/limits.db', with an absolute path, without ? or # or what looks "
+    "like %20",
+    "redis": "'redis://user:password@host:port/db', with a number for db, and with what is special "
+    "in a user or password escaped: %23 for #",
+    "unix": "'unix:///path/of.sock?db=0', with an absolute path",
+}
+"""What a URL of each kind must be; rediss:// is one of redis."""
 
 
 def requests(name: str, value: Any) -> int | float:
@@ -24,11 +37,10 @@ def requests(name: str, value: Any) -> int | float:
         number = plain(value)
         if number < 1 or number == int(number):
             return number if number < 1 else int(number)
-    raise impossible(
-        name,
-        value,
-        f"a whole number from 1 to {_MOST:,}, or a fraction below 1; 2.5 in 1 s is 5 in 2 s",
-    )
+    raise impossible(name, value, _REQUESTS)
+
+
+burst = count(1, _MOST)
 
 
 def several(name: str, value: Any) -> tuple[tuple[float, float], ...]:
@@ -46,12 +58,13 @@ def _pair(name: str, value: Any, pair: Any, words: str) -> tuple[float, float]:
         raise impossible(name, value, words)
     try:
         permits = requests(name, pair[0])
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{name}: in {pair!r}, {error}", field=name, value=value) from None
+    except ConfigurationError:
+        raise impossible(name, value, f"{words}, with requests that are {_REQUESTS}") from None
     if not is_number(pair[1]) or not 0 < pair[1] <= LONGEST:
-        raise impossible(name, value, f"{words}; a period is a number of seconds above 0")
+        period = f"a number of seconds above 0 and at most {LONGEST:,.0f}"
+        raise impossible(name, value, f"{words}, with a period that is {period}")
     if pair[1] / min(permits, 1) > LONGEST:
-        raise impossible(name, value, f"{words}; one permit in {LONGEST:,.0f} s is the least")
+        raise impossible(name, value, f"{words}, with at least one permit in {LONGEST:,.0f} s")
     return permits, plain(pair[1])
 
 
@@ -87,6 +100,17 @@ def refuse_burst_without_meaning(algorithm: str, burst: int | None) -> None:
         )
 
 
+def refuse_permits_too_rare(permits: float | None, period: float) -> None:
+    """Raise `ConfigurationError` for a fraction of a permit that is one in a time beyond all."""
+    if permits is not None and period / min(permits, 1) > LONGEST:
+        raise ConfigurationError(
+            f"rate_limit_requests={permits!r} is impossible with rate_limit_period={period!r}: "
+            f"there must be at least one permit in {LONGEST:,.0f} s.",
+            field="rate_limit_requests",
+            value=permits,
+        )
+
+
 def refuse_slow_call_without_breaker(layer: Mapping[str, Any]) -> None:
     """Raise `ConfigurationError` where who counts slow calls says that nothing counts failures."""
     name, threshold = "circuit_breaker_slow_call", "circuit_breaker_failure_threshold"
@@ -111,12 +135,12 @@ def state(name: str, value: Any) -> Any:
             return value
     elif not isinstance(value, type) and _runs_scripts(value):
         return value  # a redis.Redis, or what stands in for one
-    raise hidden(
-        name,
-        "'memory', 'sqlite:///path/limits.db' (an absolute path, without ? or # or what looks like "
-        "%20), 'redis://host:port/db', or a redis.Redis (neither one of redis.asyncio nor a "
-        "pipeline)",
-    )
+    raise hidden(name, _what_was_meant(value))
+
+
+def _what_was_meant(value: object) -> str:
+    scheme = re.match(r"(sqlite|redis|unix)s?[:/]", value if isinstance(value, str) else "", re.I)
+    return _STATES if scheme is None else _STATE_OF[scheme[1].lower()]
 
 
 def _leads_somewhere(url: str) -> bool:
@@ -128,10 +152,12 @@ def _leads_somewhere(url: str) -> bool:
     if not url[len(parts.scheme) :].startswith("://"):
         return False
     if parts.scheme in ("redis", "rediss"):
-        # An @ that comes late: before it is a password with a / or # that is not escaped.
-        return host is not None and "@" not in path and "#" not in url
+        # Where redis-py finds no number, it takes the database 0. And an @ that comes late is the
+        # end of a password with a / or ? or # that is not escaped.
+        late = url[len(parts.scheme) + 3 + len(parts.netloc) :]
+        return host is not None and re.fullmatch(r"(/[0-9]*)?(\?[^@#]*)?", late) is not None
     return host is None and (
-        (parts.scheme == "unix" and len(path) > 1)
+        (parts.scheme == "unix" and len(path) > 1 and parts.netloc[-1:] in ("", "@"))
         or (parts.scheme == "sqlite" and _is_of_a_file(url.partition("://")[2]))
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from .adapter import ManagedAdapter
 from .endpoints import Endpoints
+from .failures import in_seconds
 from .policies.circuit import look_at, worst_of
 from .redaction import REDACTED, redact_sensitive_data
 from .session import ManagedSession
@@ -182,7 +183,7 @@ def _cells(name: str, scope: ScopeStatistics) -> tuple[str, ...]:
         str(counts.retries),
         str(counts.successes),
         ", ".join(f"{kind}: {n}" for kind, n in sorted(counts.failures.items())) or "0",
-        f"{counts.permits_waited_for} ({counts.time_waited:.3g} s)",
+        f"{counts.permits_waited_for} ({in_seconds(counts.time_waited)})",
         *(_in_ms(counts.latency.get(percentile)) for percentile in ("p50", "p99")),
         scope.breaker_state or "-",
         str(scope.connections_open),
@@ -191,4 +192,6 @@ def _cells(name: str, scope: ScopeStatistics) -> tuple[str, ...]:
 
 
 def _in_ms(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1000:.3g} ms"
+    if seconds is None:
+        return "-"
+    return f"{seconds * 1000:.3g} ms" if seconds < 0.1 else f"{seconds * 1000:.0f} ms"

@@ -129,7 +129,7 @@ class Settings:
     )
     rate_limit_burst: int | None = _setting(
         None,
-        check.or_none(check.count(1), "as many as one period allows"),
+        check.or_none(limits.burst, "as many as one period allows"),
         "Permits that may go at once after a pause, with `token_bucket` and `gcra`.",
     )
     rate_limit_cost: int | Callable[[PreparedRequest], int] = _setting(
@@ -266,6 +266,8 @@ class Settings:
             value = each.metadata["check"](each.name, getattr(self, each.name))
             object.__setattr__(self, each.name, value)
         limits.refuse_burst_without_meaning(self.rate_limit_algorithm, self.rate_limit_burst)
+        if self.rate_limits is None:
+            limits.refuse_permits_too_rare(self.rate_limit_requests, self.rate_limit_period)
 
     @property
     def timeouts(self) -> Timeouts:

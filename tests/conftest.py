@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from requests_connection_manager import ConnectionManager
 from tests.redis_server import RedisServer
 from tests.server import ScriptedServer, private_ca
 
 MakeManager = Callable[..., ConnectionManager]
+
+settings.register_profile("any machine", deadline=None)  # a busy one may take its time
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

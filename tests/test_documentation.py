@@ -53,6 +53,13 @@ def test_every_link_within_the_project_leads_somewhere(page: Path) -> None:
         assert "://" in target or (page.parent / target).exists(), target
 
 
+def test_the_first_page_leads_to_every_other() -> None:
+    start = ROOT / "docs/index.md"
+    named = set(re.findall(r"\]\(([^)#]+\.md)\)", start.read_text()))
+    pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES[1:] if page != start}
+    assert named == pages
+
+
 def test_the_reference_has_every_setting_once() -> None:
     page = on_page_markdown((ROOT / "docs/reference/settings.md").read_text())
     for each in fields(ManagerSettings):

@@ -32,8 +32,10 @@ FINE = [
     ("state", "memory", "memory"),
     ("state", "sqlite:////var/lib/limits.db", "sqlite:////var/lib/limits.db"),
     ("state", "redis://localhost:6379/0", "redis://localhost:6379/0"),
+    ("state", "redis://cache.test/", "redis://cache.test/"),
     ("state", "rediss://user:secret@cache.test", "rediss://user:secret@cache.test"),
     ("state", "unix:///run/redis.sock", "unix:///run/redis.sock"),
+    ("state", "unix://me@/run/user@1/x.sock?db=1", "unix://me@/run/user@1/x.sock?db=1"),
     ("state_prefix", "fleet-1.eu:x", "fleet-1.eu:x"),
     ("retry_budget", None, None),
     ("retry_budget", False, None),
@@ -55,17 +57,19 @@ WRONG = [
     ("rate_limit_requests", True, "whole number"),
     ("rate_limit_requests", float("nan"), "whole number"),
     ("rate_limit_requests", "10/s", "whole number"),
+    ("rate_limit_requests", 1e-8, "one permit in 100,000,000 s"),
     ("rate_limits", [], "one to eight"),
     ("rate_limits", [(1, 1)] * 9, "one to eight"),
     ("rate_limits", (10, 1), "pairs"),
-    ("rate_limits", [(10, 0)], "period"),
-    ("rate_limits", [(0, 1)], "whole number"),
+    ("rate_limits", [(10, 0)], "period that is a number of seconds above 0"),
+    ("rate_limits", [(0, 1)], "requests that are a whole number"),
     ("rate_limits", [(10, 1, 5)], "pairs"),
     ("rate_limits", "10/s", "pairs"),
     ("rate_limits", {10: 1}, "pairs"),
     ("rate_limit_algorithm", "sliding", "sliding_window"),
     ("rate_limit_burst", 0, "whole number"),
     ("rate_limit_burst", 5, "fixed_window"),
+    ("rate_limit_burst", 10**9 + 1, "to 1,000,000,000"),
     ("rate_limit_scope", "origin", "a function"),
     ("rate_limit_scope", str, "a function"),
     ("rate_limit_cost", -1, "whole number"),
@@ -74,17 +78,23 @@ WRONG = [
     ("state", "sqlite://limits.db", "absolute path"),
     ("state", "sqlite:///", "absolute path"),
     ("state", "postgres://x/y", "redis.Redis"),
-    ("state", "redis://", "redis.Redis"),
+    ("state", "redis://", "host:port"),
+    ("state", "redis:/x", "host:port"),
+    ("state", "redis://host/zero", "number for db"),
+    ("state", "redis://host/0/1", "number for db"),
     ("state", "sqlite:/limits.db", "absolute path"),
-    ("state", "unix:/run/redis.sock", "redis.Redis"),
+    ("state", "unix:/run/redis.sock", "unix:///path"),
     ("state", "sqlite:///limits.db?mode=rwc", "without"),
     ("state", "sqlite:///limits.db#x", "without"),
     ("state", "sqlite:///my%20limits.db", "without"),
     ("state", "sqlite:///:memory:", "absolute path"),
     ("state", "sqlite:///limits/", "absolute path"),
     ("state", "sqlite:///limits\0.db", "absolute path"),
-    ("state", "redis://user:12/34@host", "redis.Redis"),
-    ("state", "redis://user:12#34@host", "redis.Redis"),
+    ("state", "redis://user:12/34@host", "escaped"),
+    ("state", "redis://user:12#34@host", "%23 for #"),
+    ("state", "redis://user:12?34@host", "escaped"),
+    ("state", "unix://:12/34@/run/redis.sock", "unix:///path"),
+    ("state", "redis://host?no_such=1", "redis-py cannot read"),
     ("state", redis.asyncio.Redis(), "asyncio"),
     ("state", redis.Redis().pipeline(), "pipeline"),
     ("rate_limits", [(1e-6, 1e8)], "least"),
@@ -92,7 +102,7 @@ WRONG = [
     ("state", redis.Redis, "redis.Redis"),
     ("state_prefix", "", "letters"),
     ("state_prefix", "a{b}", "letters"),
-    ("state_timeout", 0, "above 0"),
+    ("state_timeout", 0, "seconds above 0 and at most 100,000,000"),
     ("state_fallback", "ignore", "'local' or 'raise'"),
     ("circuit_breaker_failure_rate", 0, "above 0"),
     ("circuit_breaker_failure_rate", 1.1, "at most 1"),
@@ -145,12 +155,30 @@ def test_a_wrong_state_is_not_shown(url: str) -> None:
     assert "s3cr3t" not in f"{caught.value} {caught.value!r} {vars(caught.value)}"
 
 
-def test_a_state_shows_nowhere() -> None:
-    url = "redis://:s3cr3t@cache.test/0"
+def test_what_could_be_a_password_of_a_state_shows_nowhere() -> None:
+    url = "redis://:s3cr3t@127.0.0.1:1/0"
     with ConnectionManager(state=url, endpoint_configs={"a.test": {"state": url}}) as manager:
         shown = f"{manager.get_stats()} {manager.stats()} {manager.explain('http://a.test/')}"
         shown += f"{manager!r} {manager.session.endpoints.defaults!r}"
     assert "s3cr3t" not in shown
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        ("memory", "memory"),
+        ("sqlite:////var/lib/limits.db", "sqlite:////var/lib/limits.db"),
+        ("redis://:s3cr3t@cache.test:6379/0", "redis://cache.test:6379/0"),
+        ("rediss://cache.test/?password=s3cr3t", "rediss://cache.test/"),
+        ("unix://me:s3cr3t@/run/redis.sock?db=1", "unix:///run/redis.sock"),
+        (redis.Redis(port=1, password="s3cr3t"), "Redis"),
+    ],
+)
+def test_where_limits_are_kept_is_explained(state: object, shown: str) -> None:
+    # without a circuit, whose state would be asked for
+    with ConnectionManager(state=state, circuit_breaker_failure_threshold=None) as manager:
+        assert explained(manager, "state") == shown
+        assert "s3cr3t" not in f"{manager.explain('http://a.test/')!r}"
 
 
 def test_how_long_to_wait_for_the_state_makes_no_limit_of_its_own(

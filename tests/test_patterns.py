@@ -248,10 +248,10 @@ def test_ten_thousand_paths_of_one_host_are_not_scanned_either() -> None:
     def cost(of: object) -> float:
         best = float("inf")
         for _ in range(20):
-            start = time.perf_counter()
+            start = time.thread_time()
             for _ in range(200):
                 of.resolve("https://api.example.com/v42/users/7")  # type: ignore[attr-defined]
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.thread_time() - start)
         return best
 
     assert cost(table) < 3 * cost(few)  # a scan would cost 200 times as much

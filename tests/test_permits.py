@@ -19,6 +19,8 @@ from requests_connection_manager import (
     RateLimitExceeded,
 )
 from requests_connection_manager.limits.algorithms import ALGORITHMS
+from requests_connection_manager.limits.memory import MemoryStore
+from requests_connection_manager.limits.store import Wanted
 from tests.conftest import MakeManager, in_threads
 from tests.server import Reply, ScriptedServer, wait_until
 
@@ -196,26 +198,34 @@ def test_an_impossible_weight_sends_nothing(
 def test_heavier_requests_wait_in_line_too(
     make_manager: MakeManager, server: ScriptedServer
 ) -> None:
-    manager = make_manager(rate_limit_requests=4, rate_limit_period=0.2, rate_limit_cost=2)
+    manager = make_manager(rate_limit_requests=4, rate_limit_period=0.5, rate_limit_cost=2)
     in_threads(8, lambda _: manager.get(server.url))
     assert server.count() == 8
     came = sorted(request.at for request in server.received)
-    assert all(later - earlier > 0.15 for earlier, later in zip(came, came[3:], strict=False))
+    assert all(later - earlier > 0.2 for earlier, later in zip(came, came[3:], strict=False))
 
 
 def test_waiters_of_a_booked_limit_keep_their_order(
     make_manager: MakeManager, server: ScriptedServer
 ) -> None:
     manager = make_manager(
-        rate_limit_requests=1, rate_limit_period=0.1, rate_limit_algorithm="gcra"
+        rate_limit_requests=1, rate_limit_period=0.3, rate_limit_algorithm="gcra"
     )
     manager.get(server.url)
     threads = []
-    for n in range(6):
-        thread = threading.Thread(target=manager.get, args=(f"{server.url}/{n}",))
-        threads.append(thread)
-        thread.start()
-        thread.join(0.005)
+    booked: list[object] = []
+    book = MemoryStore.book
+
+    def noted(store: MemoryStore, wanted: Wanted) -> object:
+        booked.append(answer := book(store, wanted))
+        return answer
+
+    with patch.object(MemoryStore, "book", noted):
+        for n in range(6):
+            thread = threading.Thread(target=manager.get, args=(f"{server.url}/{n}",))
+            threads.append(thread)
+            thread.start()
+            wait_until(lambda so_many=n + 1: len(booked) == so_many)
     for thread in threads:
         thread.join(30)
     assert [request.path for request in server.received[1:]] == [f"/{n}" for n in range(6)]
@@ -225,17 +235,18 @@ def test_a_permit_is_not_taken_before_a_slot_is_had(
     make_manager: MakeManager, server: ScriptedServer
 ) -> None:
     """One that waited for a slot would be of a period that is over."""
-    server.script("/", Reply(delay=0.5), Reply(delay=0.5), Reply(delay=0.5), Reply())
+    server.script("/", *[Reply(delay=1.4)] * 3, Reply())
     manager = make_manager(
         rate_limit_requests=3,
-        rate_limit_period=0.3,
+        rate_limit_period=0.6,
         rate_limit_algorithm="sliding_window",
         max_concurrency=3,
     )
     in_threads(12, lambda _: manager.get(server.url))
     came = sorted(request.at for request in server.received)
     assert len(came) == 12
-    assert all(later - earlier > 0.25 for earlier, later in zip(came, came[3:], strict=False))
+    # Those of stale permits would come at once; a busy machine wakes a thread late, not as late.
+    assert all(later - earlier > 0.2 for earlier, later in zip(came, came[3:], strict=False))
 
 
 def test_a_permit_is_not_taken_before_a_credential_is_had(

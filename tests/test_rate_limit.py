@@ -56,6 +56,13 @@ def test_no_wait_at_all(clock) -> None:
     limit.acquire(longest=0)
 
 
+def test_a_long_wait_is_said_in_whole_seconds(clock) -> None:
+    limit = RateLimiter("scope", 1, 2_592_000, clock=clock, sleep=clock.sleep)
+    limit.acquire()
+    with pytest.raises(RateLimitExceeded, match=r"1 per 2592000 s.* in 2592000 s, .* take 3600 s"):
+        limit.acquire(longest=3600)
+
+
 def test_the_first_window_starts_with_the_first_permit(clock) -> None:
     limit = limiter(clock)
     clock.now += 9

@@ -324,9 +324,9 @@ def test_hostile_text_costs_linear_time(part: str) -> None:
     def cost(size: int) -> float:
         text, best = part * (size // len(part)), float("inf")
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.thread_time()
             redact_text(text)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.thread_time() - start)
         return best
 
     def is_linear() -> bool:

@@ -6,7 +6,7 @@ import json
 import math
 import ssl
 import sys
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
@@ -249,6 +249,16 @@ def test_stats_print_as_a_table_and_show_as_html(
     assert "a&b" not in html
     with pytest.raises(FrozenInstanceError):
         stats.requests_made = 9  # type: ignore[misc]
+
+
+def test_a_latency_of_seconds_can_be_read(
+    server: ScriptedServer, manager: ConnectionManager
+) -> None:
+    manager.get(server.url)
+    (scope,) = manager.stats().scopes.values()
+    latency = {**scope.counts.latency, "p50": 0.00123, "p99": 12.3456}
+    slow = replace(scope, counts=replace(scope.counts, latency=latency))
+    assert "  1.23 ms  12346 ms  " in str(replace(manager.stats(), scopes={"slow": slow}))
 
 
 def test_stats_of_a_manager_that_has_done_nothing(manager: ConnectionManager) -> None:

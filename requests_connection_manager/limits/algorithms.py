@@ -37,7 +37,7 @@ class Limit(NamedTuple):
 def in_words(limit: Limit) -> str:
     """Say what a limit allows."""
     burst = f", burst {limit.burst}" if limit.algorithm in BURSTS else ""
-    return f"{limit.requests} per {limit.period:g} s ({limit.algorithm}{burst})"
+    return f"{limit.requests} per {limit.period:.10g} s ({limit.algorithm}{burst})"
 
 
 def in_whole(requests: float, period: float) -> tuple[int, float]:

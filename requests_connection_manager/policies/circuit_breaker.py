@@ -21,7 +21,7 @@ from typing import NamedTuple, NoReturn
 from .. import forking
 from ..events import BreakerChanged
 from ..exceptions import CircuitBreakerOpen
-from ..failures import SlowAnswer, without_traceback
+from ..failures import SlowAnswer, in_seconds, without_traceback
 from .circuit import CLOSED, HALF_OPEN, OPEN, Circuit
 from .open_time import OpenTime
 from .outcome_window import OutcomeWindow
@@ -288,7 +288,7 @@ class Breaker:
     def _refusal(self, left: float, endpoint: str) -> CircuitBreakerOpen:
         last = self._last_error
         because = f" after {last}" if last is not None else ""
-        advice = f"Try again in {left:.3g} s (`retry_after`)."
+        advice = f"Try again in {in_seconds(left)} (`retry_after`)."
         if self.circuit.forced is not None:
             because = " because somebody forced it"
             advice = "It stays so until its `close()` or `reset()`."

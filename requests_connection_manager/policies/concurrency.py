@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from .. import forking
 from ..exceptions import ConcurrencyLimitExceeded
+from ..failures import in_seconds
 from .line import Line, Place
 from .waiting import LOOK, Check
 
@@ -131,8 +132,8 @@ class ConcurrencyLimiter:
     def _refusal(self, waited: float, endpoint: str) -> ConcurrencyLimitExceeded:
         return ConcurrencyLimitExceeded(
             f"max_concurrency={self.most} of {self.scope}: as many attempts are under way, and in "
-            f"{waited:.3g} s it was not this one's turn. Read streamed answers to their end or "
-            "close them, raise max_concurrency, or allow a longer wait: max_concurrency_wait, "
+            f"{in_seconds(waited)} it was not this one's turn. Read streamed answers to their end "
+            "or close them, raise max_concurrency, or allow a longer wait: max_concurrency_wait, "
             "total_timeout.",
             endpoint=endpoint or self.scope,
         )

@@ -100,7 +100,7 @@ class RateLimiter:
     @property
     def numbers(self) -> str:
         """What it allows, in words."""
-        return f"{self.calls} per {self.period:g} s"
+        return f"{self.calls} per {self.period:.10g} s"
 
     @property
     def most(self) -> int:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from ..exceptions import RateLimitExceeded
+from ..failures import in_seconds
 
 LOOK = 0.2
 """Seconds between two looks of a waiter whether what it waits for is still wanted."""
@@ -31,8 +32,8 @@ def refusal(
 ) -> RateLimitExceeded:
     """Make the error for a wait that would be too long."""
     return RateLimitExceeded(
-        f"{why} in {wait:.3g} s, and the wait may take {max(longest, 0):.3g} s. Try again in "
-        f"`retry_after` seconds, or allow a longer wait: {more}, total_timeout.",
+        f"{why} in {in_seconds(wait)}, and the wait may take {in_seconds(max(longest, 0))}. Try "
+        f"again in `retry_after` seconds, or allow a longer wait: {more}, total_timeout.",
         retry_after=wait,
         endpoint=endpoint,
     )
