@@ -6,6 +6,7 @@ import gc
 from collections import Counter
 from collections.abc import Iterator
 
+import pybreaker
 import pytest
 
 from requests_connection_manager import CircuitBreakerOpen, StateUnavailable
@@ -92,6 +93,27 @@ def test_a_trial_takes_its_place_again_where_it_was_overtaken_and_that_one_withd
     refused(other)
     del trial
     gc.collect()
+    assert one.admit().is_trial
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
+def test_a_trial_that_was_granted_and_never_had_makes_place_for_the_next(
+    bench: Bench, kind: type[BaseException]
+) -> None:
+    """Else the fleet would wait for as long as for one whose process died."""
+
+    class Listener(pybreaker.CircuitBreakerListener):
+        def state_change(self, cb, old_state, new_state) -> None:
+            cb.remove_listener(self)
+            raise kind("between the answer of Redis and the trial")
+
+    one, other = bench.breaker(), bench.breaker()
+    fail(one, 2)
+    bench.clock.now += 10
+    one.circuit.add_listener(Listener())
+    with pytest.raises(kind):
+        one.admit()
+    refused(other)  # it cannot know
     assert one.admit().is_trial
 
 

@@ -105,26 +105,37 @@ class SharedBreaker(Breaker):
         name = trial or f"{self._me}:{next(self._count)}"
         lost, generation = tuple(self._lost), self._generation
         under_way = self._trial_of(generation)
-        seen = self._ask("admit", generation, name, lost, under_way, may_lose=not trial)
+        try:
+            seen = self._ask("admit", generation, name, lost, under_way, may_lose=not trial)
+            admission = None if seen is None else self._admission_for(seen, name)
+        except BaseException:  # an interrupt, or what a listener raises
+            if not trial:
+                self._lost.append(name)  # granted perhaps, and nobody has it
+            raise
         if seen is None:
             return None
         for each in lost:
             with suppress(ValueError):  # another thread was told the same
                 self._lost.remove(each)
-        if seen.result == "refused":
+        if admission is None:
             left = seen.left if seen.left > 0 else min(1.0, self.circuit.reset_timeout)
             raise self._refusal(self._left() if seen.forced else left, endpoint)
-        is_trial = seen.result == "trial"
+        return admission
+
+    def _admission_for(self, seen: Seen, name: str) -> SharedAdmission | None:
+        """Make what Redis has granted; None: nothing."""
         here = self._admission.generation
-        admission = SharedAdmission(here, seen.generation, name if is_trial else "", is_trial)
-        if is_trial:
-            all_lost = self._lost
+        if seen.result == "refused":
+            return None
+        if seen.result != "trial":
+            return SharedAdmission(here, seen.generation, "", is_trial=False)
+        admission, all_lost = SharedAdmission(here, seen.generation, name, True), self._lost
 
-            def note_loss(_: object) -> None:
-                all_lost.append(name)
+        def note_loss(_: object) -> None:
+            all_lost.append(name)
 
-            with self._lock:
-                self._trial = self._held = weakref.ref[Admission](admission, note_loss)
+        with self._lock:
+            self._trial = self._held = weakref.ref[Admission](admission, note_loss)
         return admission
 
     def _trial_of(self, generation: int) -> str:
@@ -264,11 +275,11 @@ class SharedBreaker(Breaker):
             seen = self._there.step(
                 step, generation, trial, " ".join(lost), held, uncounted, error, write
             )
-        except BaseException as unavailable:
+        except StateUnavailable as unavailable:
+            if absence is None:
+                raise
             if may_lose:
                 self._lost.append(trial)  # granted perhaps, and the answer did not come
-            if absence is None or not isinstance(unavailable, StateUnavailable):
-                raise
             absence.failed(unavailable)
             self._is_alone = True
             return None
