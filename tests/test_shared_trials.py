@@ -96,6 +96,29 @@ def test_a_trial_takes_its_place_again_where_it_was_overtaken_and_that_one_withd
     assert one.admit().is_trial
 
 
+@pytest.mark.parametrize("outcome", ["succeeded", "withdraw"])
+def test_a_trial_that_ends_while_another_call_shows_it_does_not_come_back(
+    redis_server: RedisServer, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, outcome: str
+) -> None:
+    """Else all would wait for it until its lease is over, and nobody has it."""
+    bench = Bench(redis_server, clock, success_threshold=2)
+    one, other = bench.breaker(), bench.breaker()
+    fail(one, 2)
+    clock.now += 10
+    trial = one.admit()
+    step = one._there.step
+
+    def step_after_its_end(*arguments):
+        monkeypatch.undo()
+        getattr(one, outcome)(trial)
+        return step(*arguments)
+
+    monkeypatch.setattr(one._there, "step", step_after_its_end)
+    refused(one)
+    assert other.admit().is_trial
+    bench.close()
+
+
 @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
 def test_a_trial_that_was_granted_and_never_had_makes_place_for_the_next(
     bench: Bench, kind: type[BaseException]

@@ -118,6 +118,11 @@ class SharedBreaker(Breaker):
             with suppress(ValueError):  # another thread was told the same
                 self._lost.remove(each)
         if admission is None:
+            if under_way and self._trial_of(generation) != under_way:
+                # It ended while it was shown to Redis, and may so have come back to its place.
+                self._lost.append(under_way)
+                with suppress(StateUnavailable):
+                    self._ask("withdraw", generation, under_way)
             left = seen.left if seen.left > 0 else min(1.0, self.circuit.reset_timeout)
             raise self._refusal(self._left() if seen.forced else left, endpoint)
         return admission
@@ -226,14 +231,16 @@ class SharedBreaker(Breaker):
         With ``raise``, what Redis has not heard of counts nowhere: nobody here goes on alone.
         """
         seen, name = None, admission.name
+        if admission.is_trial:
+            with self._lock:  # before Redis is told: nobody is to show it there as under way still
+                if self._held is not None and self._held() is admission:
+                    self._held = None
         try:
             with suppress(StateUnavailable):
                 seen = self._ask(step, admission.there, name, error=error, announce=announce)
         finally:
             if admission.is_trial:
                 with self._lock:
-                    if self._held is not None and self._held() is admission:
-                        self._held = None
                     if seen is None:
                         self._lost.append(name)
                     elif admission.generation == self._admission.generation:
