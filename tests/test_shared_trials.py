@@ -219,6 +219,34 @@ def test_who_may_go_on_alone_counts_here_what_could_not_be_told(
     assert breaker.circuit.known_state == "open"
 
 
+@pytest.mark.parametrize("outcome", ["succeeded", "failed"])
+def test_an_admission_that_a_trip_has_overtaken_counts_nowhere(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, outcome: str
+) -> None:
+    """Though Redis is out of reach when its outcome is known; pybreaker would raise its own."""
+    one = bench.breaker(absence=Absence("it", bench.clock))
+    fail(one)
+    step = one._there.step
+
+    def step_before_the_trip(*arguments):
+        monkeypatch.undo()
+        seen = step(*arguments)
+        fail(one)  # of another thread, whose answer is the first to be taken over
+        return seen
+
+    monkeypatch.setattr(one._there, "step", step_before_the_trip)
+    admission = one.admit()
+    assert one.circuit.known_state == "open"
+
+    def closed(*_: object) -> str:
+        raise ConnectionError("it is gone")
+
+    monkeypatch.setattr(bench._scripts, "run", closed)
+    getattr(one, outcome)(admission, *([ERROR] if outcome == "failed" else []))
+    assert one.circuit.known_state == "open"
+    assert one.circuit.fail_counter == 2
+
+
 def test_a_clock_that_is_set_back_hides_no_answer(redis_server, clock) -> None:
     bench = Bench(redis_server, clock, failure_threshold=5)
     breaker = bench.breaker()

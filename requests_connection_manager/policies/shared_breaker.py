@@ -30,6 +30,8 @@ from .shared_circuit import CircuitInRedis, RedisCircuitStorage, Seen, SharedCir
 
 _COUNTING = ("admit", "failed", "look", "succeeded")
 """The steps with which successes are counted."""
+_OVERTAKEN = -1
+"""The generation here of what Redis gave before it moved on, as another answer has told already."""
 
 
 class SharedAdmission(Admission):
@@ -129,9 +131,11 @@ class SharedBreaker(Breaker):
 
     def _admission_for(self, seen: Seen, name: str) -> SharedAdmission | None:
         """Make what Redis has granted; None: nothing."""
-        here = self._admission.generation
         if seen.result == "refused":
             return None
+        with self._lock:
+            is_latest = seen.generation == self._generation
+            here = self._admission.generation if is_latest else _OVERTAKEN
         if seen.result != "trial":
             return SharedAdmission(here, seen.generation, "", is_trial=False)
         admission, all_lost = SharedAdmission(here, seen.generation, name, True), self._lost
