@@ -6,6 +6,7 @@ import gc
 from collections import Counter
 from collections.abc import Iterator
 
+import pybreaker
 import pytest
 
 from requests_connection_manager import CircuitBreakerOpen, StateUnavailable
@@ -95,6 +96,50 @@ def test_a_trial_takes_its_place_again_where_it_was_overtaken_and_that_one_withd
     assert one.admit().is_trial
 
 
+@pytest.mark.parametrize("outcome", ["succeeded", "withdraw"])
+def test_a_trial_that_ends_while_another_call_shows_it_does_not_come_back(
+    redis_server: RedisServer, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, outcome: str
+) -> None:
+    """Else all would wait for it until its lease is over, and nobody has it."""
+    bench = Bench(redis_server, clock, success_threshold=2)
+    one, other = bench.breaker(), bench.breaker()
+    fail(one, 2)
+    clock.now += 10
+    trial = one.admit()
+    step = one._there.step
+
+    def step_after_its_end(*arguments):
+        monkeypatch.undo()
+        getattr(one, outcome)(trial)
+        return step(*arguments)
+
+    monkeypatch.setattr(one._there, "step", step_after_its_end)
+    refused(one)
+    assert other.admit().is_trial
+    bench.close()
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
+def test_a_trial_that_was_granted_and_never_had_makes_place_for_the_next(
+    bench: Bench, kind: type[BaseException]
+) -> None:
+    """Else the fleet would wait for as long as for one whose process died."""
+
+    class Listener(pybreaker.CircuitBreakerListener):
+        def state_change(self, cb, old_state, new_state) -> None:
+            cb.remove_listener(self)
+            raise kind("between the answer of Redis and the trial")
+
+    one, other = bench.breaker(), bench.breaker()
+    fail(one, 2)
+    bench.clock.now += 10
+    one.circuit.add_listener(Listener())
+    with pytest.raises(kind):
+        one.admit()
+    refused(other)  # it cannot know
+    assert one.admit().is_trial
+
+
 def test_a_trial_under_way_says_nothing_of_a_later_generation(bench: Bench) -> None:
     one, other = bench.breaker(lease=30), bench.breaker(lease=30)
     fail(one, 2)
@@ -172,6 +217,34 @@ def test_who_may_go_on_alone_counts_here_what_could_not_be_told(
     for each in admissions:
         breaker.failed(each, ERROR)
     assert breaker.circuit.known_state == "open"
+
+
+@pytest.mark.parametrize("outcome", ["succeeded", "failed"])
+def test_an_admission_that_a_trip_has_overtaken_counts_nowhere(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, outcome: str
+) -> None:
+    """Though Redis is out of reach when its outcome is known; pybreaker would raise its own."""
+    one = bench.breaker(absence=Absence("it", bench.clock))
+    fail(one)
+    step = one._there.step
+
+    def step_before_the_trip(*arguments):
+        monkeypatch.undo()
+        seen = step(*arguments)
+        fail(one)  # of another thread, whose answer is the first to be taken over
+        return seen
+
+    monkeypatch.setattr(one._there, "step", step_before_the_trip)
+    admission = one.admit()
+    assert one.circuit.known_state == "open"
+
+    def closed(*_: object) -> str:
+        raise ConnectionError("it is gone")
+
+    monkeypatch.setattr(bench._scripts, "run", closed)
+    getattr(one, outcome)(admission, *([ERROR] if outcome == "failed" else []))
+    assert one.circuit.known_state == "open"
+    assert one.circuit.fail_counter == 2
 
 
 def test_a_clock_that_is_set_back_hides_no_answer(redis_server, clock) -> None:

@@ -30,6 +30,8 @@ from .shared_circuit import CircuitInRedis, RedisCircuitStorage, Seen, SharedCir
 
 _COUNTING = ("admit", "failed", "look", "succeeded")
 """The steps with which successes are counted."""
+_OVERTAKEN = -1
+"""The generation here of what Redis gave before it moved on, as another answer has told already."""
 
 
 class SharedAdmission(Admission):
@@ -105,26 +107,44 @@ class SharedBreaker(Breaker):
         name = trial or f"{self._me}:{next(self._count)}"
         lost, generation = tuple(self._lost), self._generation
         under_way = self._trial_of(generation)
-        seen = self._ask("admit", generation, name, lost, under_way, may_lose=not trial)
+        try:
+            seen = self._ask("admit", generation, name, lost, under_way, may_lose=not trial)
+            admission = None if seen is None else self._admission_for(seen, name)
+        except BaseException:  # an interrupt, or what a listener raises
+            if not trial:
+                self._lost.append(name)  # granted perhaps, and nobody has it
+            raise
         if seen is None:
             return None
         for each in lost:
             with suppress(ValueError):  # another thread was told the same
                 self._lost.remove(each)
-        if seen.result == "refused":
+        if admission is None:
+            if under_way and self._trial_of(generation) != under_way:
+                # It ended while it was shown to Redis, and may so have come back to its place.
+                self._lost.append(under_way)
+                with suppress(StateUnavailable):
+                    self._ask("withdraw", generation, under_way)
             left = seen.left if seen.left > 0 else min(1.0, self.circuit.reset_timeout)
             raise self._refusal(self._left() if seen.forced else left, endpoint)
-        is_trial = seen.result == "trial"
-        here = self._admission.generation
-        admission = SharedAdmission(here, seen.generation, name if is_trial else "", is_trial)
-        if is_trial:
-            all_lost = self._lost
+        return admission
 
-            def note_loss(_: object) -> None:
-                all_lost.append(name)
+    def _admission_for(self, seen: Seen, name: str) -> SharedAdmission | None:
+        """Make what Redis has granted; None: nothing."""
+        if seen.result == "refused":
+            return None
+        with self._lock:
+            is_latest = seen.generation == self._generation
+            here = self._admission.generation if is_latest else _OVERTAKEN
+        if seen.result != "trial":
+            return SharedAdmission(here, seen.generation, "", is_trial=False)
+        admission, all_lost = SharedAdmission(here, seen.generation, name, True), self._lost
 
-            with self._lock:
-                self._trial = self._held = weakref.ref[Admission](admission, note_loss)
+        def note_loss(_: object) -> None:
+            all_lost.append(name)
+
+        with self._lock:
+            self._trial = self._held = weakref.ref[Admission](admission, note_loss)
         return admission
 
     def _trial_of(self, generation: int) -> str:
@@ -215,14 +235,16 @@ class SharedBreaker(Breaker):
         With ``raise``, what Redis has not heard of counts nowhere: nobody here goes on alone.
         """
         seen, name = None, admission.name
+        if admission.is_trial:
+            with self._lock:  # before Redis is told: nobody is to show it there as under way still
+                if self._held is not None and self._held() is admission:
+                    self._held = None
         try:
             with suppress(StateUnavailable):
                 seen = self._ask(step, admission.there, name, error=error, announce=announce)
         finally:
             if admission.is_trial:
                 with self._lock:
-                    if self._held is not None and self._held() is admission:
-                        self._held = None
                     if seen is None:
                         self._lost.append(name)
                     elif admission.generation == self._admission.generation:
@@ -264,11 +286,11 @@ class SharedBreaker(Breaker):
             seen = self._there.step(
                 step, generation, trial, " ".join(lost), held, uncounted, error, write
             )
-        except BaseException as unavailable:
+        except StateUnavailable as unavailable:
+            if absence is None:
+                raise
             if may_lose:
                 self._lost.append(trial)  # granted perhaps, and the answer did not come
-            if absence is None or not isinstance(unavailable, StateUnavailable):
-                raise
             absence.failed(unavailable)
             self._is_alone = True
             return None
