@@ -128,8 +128,10 @@ def _leads_somewhere(url: str) -> bool:
     if not url[len(parts.scheme) :].startswith("://"):
         return False
     if parts.scheme in ("redis", "rediss"):
-        # An @ that comes late: before it is a password with a / or # that is not escaped.
-        return host is not None and "@" not in path and "#" not in url
+        # An @ that comes late: before it is a password with a / or ? or # that is not escaped.
+        options = parts.query.split("&")
+        escaped = "@" not in path and all("=" in each for each in options if "@" in each)
+        return host is not None and escaped and "#" not in url
     return host is None and (
         (parts.scheme == "unix" and len(path) > 1)
         or (parts.scheme == "sqlite" and _is_of_a_file(url.partition("://")[2]))
