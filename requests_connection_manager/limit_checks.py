@@ -56,7 +56,7 @@ def _pair(name: str, value: Any, pair: Any, words: str) -> tuple[float, float]:
 
 
 def scope(name: str, value: Any) -> Any:
-    if (callable(value) and not isinstance(value, type)) or value in ("endpoint", "host"):
+    if _is_function(value) or value in ("endpoint", "host"):
         return value
     raise impossible(
         name, value, "'endpoint', 'host', or a function from the prepared request to a key"
@@ -64,7 +64,7 @@ def scope(name: str, value: Any) -> Any:
 
 
 def cost(name: str, value: Any) -> Any:
-    if callable(value) and not isinstance(value, type):
+    if _is_function(value):
         return value
     try:
         return count(0)(name, value)
@@ -80,6 +80,23 @@ def refuse_burst_without_meaning(algorithm: str, burst: int | None) -> None:
     """Raise `ConfigurationError` for a burst of an algorithm that has none."""
     if burst is not None and algorithm not in BURSTS:
         raise ConfigurationError(
+def _is_function(value: Any) -> bool:
+    """Whether its answer is the value; a coroutine is none, and would be another key each time."""
+    if isinstance(value, type) or not callable(value):
+        return False
+    return not any(map(inspect.iscoroutinefunction, (value, type(value).__call__)))
+
+
+def burst(name: str, value: Any) -> int:
+    try:
+        permits: int = count(1)(name, value)
+    except ConfigurationError:
+        permits = 0
+    if not 0 < permits <= _MOST:
+        raise impossible(name, value, f"a whole number from 1 to {_MOST:,}")
+    return permits
+
+
             f"rate_limit_burst={burst} has no meaning with rate_limit_algorithm={algorithm!r}: "
             f"choose {' or '.join(map(repr, BURSTS))}, or leave it out.",
             field="rate_limit_burst",

@@ -18,6 +18,12 @@ from requests_connection_manager.layers import manager_layer
 from requests_connection_manager.settings import Settings
 from tests.server import ScriptedServer
 
+
+async def answer_later(request: requests.PreparedRequest) -> int:
+    """A coroutine function: what it returns is not the value."""
+    return 1
+
+
 FINE = [
     ("rate_limit_requests", 1, 1),
     ("rate_limit_requests", 2.0, 2),
@@ -71,8 +77,10 @@ WRONG = [
     ("rate_limit_scope", str, "a function"),
     ("rate_limit_cost", -1, "whole number"),
     ("rate_limit_cost", 0.5, "whole number"),
+    ("rate_limit_scope", answer_later, "a function"),
     ("respect_server_limits", 1, "True or False"),
     ("state", "sqlite://limits.db", "absolute path"),
+    ("rate_limit_cost", answer_later, "whole number"),
     ("state", "sqlite:///", "absolute path"),
     ("state", "postgres://x/y", "redis.Redis"),
     ("state", "redis://", "redis.Redis"),
