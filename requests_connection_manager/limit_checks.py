@@ -19,15 +19,19 @@ _MOST = 10**9
 
 
 def requests(name: str, value: Any) -> int | float:
-    """A whole number, or a fraction below 1."""
-    if not isinstance(value, bool) and is_number(value) and 0 < value <= _MOST:
+    """A whole number, or a fraction below 1.
+
+    Its period is divided by the fraction: by a smaller one it could be infinite.
+    """
+    if not isinstance(value, bool) and is_number(value) and 1 / _MOST <= value <= _MOST:
         number = plain(value)
         if number < 1 or number == int(number):
             return number if number < 1 else int(number)
     raise impossible(
         name,
         value,
-        f"a whole number from 1 to {_MOST:,}, or a fraction below 1; 2.5 in 1 s is 5 in 2 s",
+        f"a whole number from 1 to {_MOST:,}, or a fraction below 1, of at least {1 / _MOST:g}; "
+        "2.5 in 1 s is 5 in 2 s",
     )
 
 
@@ -76,10 +80,6 @@ def cost(name: str, value: Any) -> Any:
         ) from None
 
 
-def refuse_burst_without_meaning(algorithm: str, burst: int | None) -> None:
-    """Raise `ConfigurationError` for a burst of an algorithm that has none."""
-    if burst is not None and algorithm not in BURSTS:
-        raise ConfigurationError(
 def _is_function(value: Any) -> bool:
     """Whether its answer is the value; a coroutine is none, and would be another key each time."""
     if isinstance(value, type) or not callable(value):
@@ -97,6 +97,10 @@ def burst(name: str, value: Any) -> int:
     return permits
 
 
+def refuse_burst_without_meaning(algorithm: str, burst: int | None) -> None:
+    """Raise `ConfigurationError` for a burst of an algorithm that has none."""
+    if burst is not None and algorithm not in BURSTS:
+        raise ConfigurationError(
             f"rate_limit_burst={burst} has no meaning with rate_limit_algorithm={algorithm!r}: "
             f"choose {' or '.join(map(repr, BURSTS))}, or leave it out.",
             field="rate_limit_burst",

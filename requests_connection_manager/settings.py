@@ -129,7 +129,7 @@ class Settings:
     )
     rate_limit_burst: int | None = _setting(
         None,
-        check.or_none(check.count(1), "as many as one period allows"),
+        check.or_none(limits.burst, "as many as one period allows"),
         "Permits that may go at once after a pause, with `token_bucket` and `gcra`.",
     )
     rate_limit_cost: int | Callable[[PreparedRequest], int] = _setting(
