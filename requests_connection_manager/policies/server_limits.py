@@ -23,8 +23,10 @@ _DURATION_PART = re.compile(r"([0-9.]+)(ms|[dhms])")
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 _QUOTA_PART = re.compile(r"-(remaining|reset-after|reset)(?=-|$)")
-_LIST_MEMBER = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
-_PARAMETER = re.compile(r'(?:[^;"]|"(?:[^"\\]|\\.)*")+')
+# A string that is not closed goes on to the end: if it failed, each part of it would be tried anew.
+_STRING = r'"(?:[^"\\]|\\.?)*(?:"|\Z)'
+_LIST_MEMBER = re.compile(rf'(?:[^,"]|{_STRING})+', re.DOTALL)
+_PARAMETER = re.compile(rf'(?:[^;"]|{_STRING})+', re.DOTALL)
 
 
 def stated_pause(status: object, headers: Mapping[str, str], now: float) -> float:
