@@ -260,6 +260,8 @@ def test_every_form_of_a_reset(reset: str, seconds: float) -> None:
     got = pause(200, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset})
     assert got == pytest.approx(seconds, abs=1e-3)
 
+        ("2027-01-15 08:00:30 UTC", 30),
+        ("2027-01-15 09:00:30 +0100", 30),
 
 MALFORMED = [
     "", " ", "-1", "-0.5", "nan", "inf", "-inf", "Infinity", "1e9", "0x1f", "+5", "1_000", "٣",

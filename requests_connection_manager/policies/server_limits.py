@@ -181,5 +181,5 @@ def _epoch(text: str) -> float | None:
 def _iso_date(text: str) -> datetime:
     # Python 3.10 wants the fraction to have 3 or 6 digits, and a colon in the offset.
     text = re.sub(r"\.([0-9]+)", lambda m: "." + m[1][:6].ljust(6, "0"), text)
-    text = re.sub(r"[zZ]$", "+00:00", text)
-    return datetime.fromisoformat(re.sub(r"([+-][0-9]{2})([0-9]{2})$", r"\1:\2", text))
+    text = re.sub(r"(?:[zZ]| UTC)$", "+00:00", text)  # " UTC", " +0000": Ruby's Time#to_s
+    return datetime.fromisoformat(re.sub(r" ?([+-][0-9]{2})([0-9]{2})$", r"\1:\2", text))
