@@ -102,6 +102,16 @@ REAL = [
     ("Azure OpenAI, which does not know", 200, 0, {
         "x-ratelimit-limit-tokens": "-1", "x-ratelimit-remaining-tokens": "-1",
         "x-ratelimit-reset-tokens": "0"}),
+    ("Tyk, a key without a quota", 200, 0, {
+        "X-RateLimit-Limit": "-1", "X-RateLimit-Remaining": "-1",
+        "X-RateLimit-Reset": "1800003600"}),
+    ("Tyk, a key without a quota, refused for its rate", 429, 0, {
+        "X-RateLimit-Limit": "-1", "X-RateLimit-Remaining": "-1",
+        "X-RateLimit-Reset": "1800003600"}),
+    ("of tokens there is no limit, of requests there is", 200, 30, {
+        "x-ratelimit-limit-tokens": "-1", "x-ratelimit-remaining-tokens": "-1",
+        "x-ratelimit-reset-tokens": "3600", "x-ratelimit-limit-requests": "10",
+        "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "30"}),
     ("Groq", 200, 179.56, {
         "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "2m59.56s"}),
     ("Anthropic", 200, 3, {
@@ -250,6 +260,8 @@ def test_what_a_cache_kept_states_nothing_of_now() -> None:
         ("2027-01-15T09:00:30+01:00", 30),
         ("2027-01-15T09:00:30+0100", 30),
         ("2027-01-15 08:00:30", 30),
+        ("2027-01-15 08:00:30 UTC", 30),
+        ("2027-01-15 09:00:30 +0100", 30),
         ("Fri, 15 Jan 2027 08:00:30 GMT", 30),
         ("1h2m3s", 3723),
         ("1.5s", 1.5),
@@ -260,8 +272,6 @@ def test_every_form_of_a_reset(reset: str, seconds: float) -> None:
     got = pause(200, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset})
     assert got == pytest.approx(seconds, abs=1e-3)
 
-        ("2027-01-15 08:00:30 UTC", 30),
-        ("2027-01-15 09:00:30 +0100", 30),
 
 MALFORMED = [
     "", " ", "-1", "-0.5", "nan", "inf", "-inf", "Infinity", "1e9", "0x1f", "+5", "1_000", "٣",

@@ -99,11 +99,18 @@ def _quotas(stated: _Stated) -> Iterator[_Quota]:
             # What is left of the name tells one family from another: x-ratelimit-remaining-tokens
             # (OpenAI) and x-ratelimit-reset-tokens are both of x-ratelimit-tokens.
             family = families.setdefault(name[: part.start()] + name[part.end() :], {})
+            if stated[_limit_of(name, part)].startswith("-"):
+                continue  # Tyk: a limit of -1 is none, and -1 of it are left for a whole period
             family[part[1]] = stated[name].partition(";")[0].rstrip()  # Docker Hub: 76;w=21600
     for family in families.values():
         after = family.get("reset-after", "")  # Discord's second word: finer, and of no clock
         reset = family.get("reset", "") if _seconds_until(after, 0.0) is None else after
         yield _number(family.get("remaining", "")), reset
+
+
+def _limit_of(name: str, part: re.Match[str]) -> str:
+    """Return the name of the header that states how many there are, of the same family."""
+    return f"{name[: part.start()]}-limit{name[part.end() :]}"
 
 
 def _listed_quotas(limit: str, policy: str) -> Iterator[_Quota]:
