@@ -29,14 +29,16 @@ _LIST_MEMBER = re.compile(rf'(?:[^,"]|{_STRING})+', re.DOTALL)
 _PARAMETER = re.compile(rf'(?:[^;"]|{_STRING})+', re.DOTALL)
 
 
-def stated_pause(status: object, headers: Mapping[str, str], now: float) -> float:
+def stated_pause(
+    status: object, headers: Mapping[str, str], now: float, by_retry_after: bool = True
+) -> float:
     """Return the seconds for which nothing more should be sent; 0.0: nothing is stated.
 
     ``now`` is seconds since the epoch; the server's own ``Date`` is preferred to it, for a client's
     clock may be off. A ``Retry-After`` on 429 and 503 (RFC 9110 §10.2.3) speaks alone, even if it
     is shorter: it "MUST take precedence" (draft-ietf-httpapi-ratelimit-headers-11 §7). Else the
     longest pause counts of the quotas that have less than 1 left, for a request costs 1; on a 429
-    also of those that do not say how much is left.
+    also of those that do not say how much is left. Without ``by_retry_after`` that says nothing.
     """
     try:
         # One search is cheaper than a look at each name. The keys of requests' own store are these
@@ -44,7 +46,7 @@ def stated_pause(status: object, headers: Mapping[str, str], now: float) -> floa
         names = "\n".join(getattr(headers, "_store", headers)).lower()
     except TypeError:  # something stands in for headers
         return 0.0
-    refused = status in (429, 503)
+    refused = by_retry_after and status in (429, 503)
     if "limit" not in names and not (refused and "retry-after" in names):
         return 0.0
     if not isinstance(headers, Mapping):
