@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -37,6 +38,17 @@ def test_a_retry_does_not_wait_twice(make_manager: MakeManager, server: Scripted
     assert manager.get(url).status_code == 200
     assert server.count() == 2
     assert sum(slept) < 0.5
+
+
+def test_a_retry_at_a_date_does_not_wait_at_all(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    """A date has whole seconds, of the server's clock; its pause must not outlast the back-off."""
+    now = int(time.time())
+    dates = {"Date": formatdate(now, usegmt=True), "Retry-After": formatdate(now + 1, usegmt=True)}
+    url = server.script("/busy", Reply(status=429, headers=dates), Reply())
+    assert make_manager(rate_limit_max_wait=0).get(url).status_code == 200
+    assert server.count() == 2
 
 
 def test_a_quota_that_is_spent_stops_the_next_before_it_is_sent(

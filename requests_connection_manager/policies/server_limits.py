@@ -53,7 +53,7 @@ def stated_pause(
         return 0.0
     stated = _Stated(headers)
     if refused:
-        pause = _seconds_until(stated["retry-after"], _server_clock(stated, now))
+        pause = retry_after(headers, now)
         if pause is not None:
             return pause
     spent = [
@@ -66,6 +66,12 @@ def stated_pause(
         return 0.0
     clock = _server_clock(stated, now)
     return max(_seconds_until(reset, clock) or 0.0 for reset in spent)
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Return the seconds that ``Retry-After`` says, by the server's clock; None: malformed."""
+    stated = _Stated(headers)
+    return _seconds_until(stated["retry-after"], _server_clock(stated, now))
 
 
 class _Stated:
