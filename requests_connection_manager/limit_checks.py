@@ -16,7 +16,10 @@ _BUDGET = (0.2, 1.0)
 _K = 2.0
 _MOST = 10**9
 """Permits of one limit; with more, its arithmetic would lose single ones."""
-_REQUESTS = f"a whole number from 1 to {_MOST:,}, or a fraction below 1 (2.5 in 1 s is 5 in 2 s)"
+_REQUESTS = (
+    f"a whole number from 1 to {_MOST:,}, or a fraction below 1 and of at least {1 / _MOST:g} (2.5 "
+    "in 1 s is 5 in 2 s)"
+)
 _STATES = (
     "'memory', 'sqlite:///path/limits.db', 'redis://host:port/db' (or rediss://, unix://), or a "
     "redis.Redis, neither one of redis.asyncio nor a pipeline"
@@ -32,8 +35,11 @@ _STATE_OF = {
 
 
 def requests(name: str, value: Any) -> int | float:
-    """A whole number, or a fraction below 1."""
-    if not isinstance(value, bool) and is_number(value) and 0 < value <= _MOST:
+    """A whole number, or a fraction below 1.
+
+    Its period is divided by the fraction: by a smaller one it could be infinite.
+    """
+    if not isinstance(value, bool) and is_number(value) and 1 / _MOST <= value <= _MOST:
         number = plain(value)
         if number < 1 or number == int(number):
             return number if number < 1 else int(number)
@@ -69,7 +75,7 @@ def _pair(name: str, value: Any, pair: Any, words: str) -> tuple[float, float]:
 
 
 def scope(name: str, value: Any) -> Any:
-    if (callable(value) and not isinstance(value, type)) or value in ("endpoint", "host"):
+    if _is_function(value) or value in ("endpoint", "host"):
         return value
     raise impossible(
         name, value, "'endpoint', 'host', or a function from the prepared request to a key"
@@ -77,7 +83,7 @@ def scope(name: str, value: Any) -> Any:
 
 
 def cost(name: str, value: Any) -> Any:
-    if callable(value) and not isinstance(value, type):
+    if _is_function(value):
         return value
     try:
         return count(0)(name, value)
@@ -87,6 +93,13 @@ def cost(name: str, value: Any) -> Any:
             value,
             "a whole number of at least 0, or a function from the prepared request to one",
         ) from None
+
+
+def _is_function(value: Any) -> bool:
+    """Whether its answer is the value; a coroutine is none, and would be another key each time."""
+    if isinstance(value, type) or not callable(value):
+        return False
+    return not any(map(inspect.iscoroutinefunction, (value, type(value).__call__)))
 
 
 def refuse_burst_without_meaning(algorithm: str, burst: int | None) -> None:
@@ -154,8 +167,9 @@ def _leads_somewhere(url: str) -> bool:
     if parts.scheme in ("redis", "rediss"):
         # Where redis-py finds no number, it takes the database 0. And an @ that comes late is the
         # end of a password with a / or ? or # that is not escaped.
-        late = url[len(parts.scheme) + 3 + len(parts.netloc) :]
-        return host is not None and re.fullmatch(r"(/[0-9]*)?(\?[^@#]*)?", late) is not None
+        escaped = all("=" in each for each in parts.query.split("&") if "@" in each)
+        is_numbered = re.fullmatch("(/[0-9]*)?", path) is not None
+        return host is not None and escaped and is_numbered and "#" not in url
     return host is None and (
         (parts.scheme == "unix" and len(path) > 1 and parts.netloc[-1:] in ("", "@"))
         or (parts.scheme == "sqlite" and _is_of_a_file(url.partition("://")[2]))

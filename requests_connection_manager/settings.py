@@ -85,7 +85,8 @@ class Settings:
     respect_retry_after: bool = _setting(
         True,
         check.boolean,
-        "Wait as long as `Retry-After` says (RFC 9110 §10.2.3), where it is longer than 0.",
+        "Wait as long as `Retry-After` says (RFC 9110 §10.2.3), where it is longer than 0; False: "
+        "neither a retry does, nor is it a pause for others.",
     )
     retry_after_max: float = _setting(
         60,

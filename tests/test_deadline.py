@@ -344,3 +344,18 @@ def test_a_streamed_answer_still_has_a_file_number(
     url = server.script("/stream", Reply(body=b"x" * 100_000))
     with make_manager(total_timeout=20).get(url, stream=True) as response:
         assert response.raw.fileno() > 0
+
+
+@pytest.mark.parametrize("algorithm", ["fixed_window", "sliding_window"])
+def test_what_comes_too_late_is_not_told_of_a_limit_that_has_room(
+    algorithm: str, make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    """The time went into signing; the permit would have been there."""
+
+    def sign_slowly(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        time.sleep(0.45)
+        return request
+
+    manager = make_manager(total_timeout=0.4, rate_limit_algorithm=algorithm)
+    late(manager, lambda: manager.get(server.url, auth=sign_slowly))
+    assert server.count() == 0

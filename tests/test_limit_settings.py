@@ -18,6 +18,12 @@ from requests_connection_manager.layers import manager_layer
 from requests_connection_manager.settings import Settings
 from tests.server import ScriptedServer
 
+
+async def answer_later(request: requests.PreparedRequest) -> int:
+    """A coroutine function: what it returns is not the value."""
+    return 1
+
+
 FINE = [
     ("rate_limit_requests", 1, 1),
     ("rate_limit_requests", 2.0, 2),
@@ -34,6 +40,7 @@ FINE = [
     ("state", "redis://localhost:6379/0", "redis://localhost:6379/0"),
     ("state", "redis://cache.test/", "redis://cache.test/"),
     ("state", "rediss://user:secret@cache.test", "rediss://user:secret@cache.test"),
+    ("state", "redis://cache.test?password=a@b", "redis://cache.test?password=a@b"),
     ("state", "unix:///run/redis.sock", "unix:///run/redis.sock"),
     ("state", "unix://me@/run/user@1/x.sock?db=1", "unix://me@/run/user@1/x.sock?db=1"),
     ("state_prefix", "fleet-1.eu:x", "fleet-1.eu:x"),
@@ -53,6 +60,7 @@ FINE = [
 WRONG = [
     ("rate_limit_requests", 0, "whole number"),
     ("rate_limit_requests", -1, "whole number"),
+    ("rate_limit_requests", 5e-324, "at least 1e-09"),
     ("rate_limit_requests", 2.5, "5 in 2 s"),
     ("rate_limit_requests", True, "whole number"),
     ("rate_limit_requests", float("nan"), "whole number"),
@@ -68,12 +76,15 @@ WRONG = [
     ("rate_limits", {10: 1}, "pairs"),
     ("rate_limit_algorithm", "sliding", "sliding_window"),
     ("rate_limit_burst", 0, "whole number"),
+    ("rate_limit_burst", 10**400, "whole number"),
     ("rate_limit_burst", 5, "fixed_window"),
     ("rate_limit_burst", 10**9 + 1, "to 1,000,000,000"),
     ("rate_limit_scope", "origin", "a function"),
     ("rate_limit_scope", str, "a function"),
+    ("rate_limit_scope", answer_later, "a function"),
     ("rate_limit_cost", -1, "whole number"),
     ("rate_limit_cost", 0.5, "whole number"),
+    ("rate_limit_cost", answer_later, "whole number"),
     ("respect_server_limits", 1, "True or False"),
     ("state", "sqlite://limits.db", "absolute path"),
     ("state", "sqlite:///", "absolute path"),

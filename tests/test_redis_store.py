@@ -92,6 +92,17 @@ def test_what_has_ended_is_gone(store: RedisStore, redis_server: RedisServer) ->
         assert not client.keys()
 
 
+def test_what_is_about_to_end_may_still_be_given_back(store: RedisStore) -> None:
+    """In its last millisecond a key has 0 to live, which no key may be given."""
+    asked = Wanted("api", (Limit("leaky_bucket", 2000, 1.0, 2000),), 1, math.inf, "server")
+    for tries in range(60):
+        store.book(asked)
+        booked = store.book(asked)
+        assert isinstance(booked, Booked)
+        time.sleep(booked.wait + tries % 10 / 10_000)
+        store.give_back(asked, booked)
+
+
 @pytest.mark.parametrize("scope", ["", "api", "{", "}", "{}", "a{b}c", "}{", "ä", "a b\n", "%7B"])
 def test_all_keys_of_a_scope_are_in_one_slot(
     store: RedisStore, redis_server: RedisServer, scope: str

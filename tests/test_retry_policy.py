@@ -145,6 +145,28 @@ def test_retry_after_as_a_date() -> None:
     assert 27 < decision.delay <= 30
 
 
+@pytest.mark.parametrize("off", [-86400, 0, 86400])
+def test_a_date_is_of_the_servers_clock(off: float) -> None:
+    """With the client's, a retry would come before the server's pause is over, or never."""
+    now = datetime.now(timezone.utc) + timedelta(seconds=off)
+    date, when = (format_datetime(each, usegmt=True) for each in (now, now + timedelta(seconds=30)))
+    refused = answer(429, Retry_After=when, Date=date)
+    decision = policy().after_response(policy().begin("GET", {}), "GET", "/", refused)
+    assert isinstance(decision, Again)
+    assert decision.delay == 30
+
+
+def test_who_reads_the_hint_in_his_own_way_is_left_to() -> None:
+    class Brief(Retry):
+        def parse_retry_after(self, retry_after: str) -> float:
+            return min(super().parse_retry_after(retry_after), 2)
+
+    it = policy(max_retries=Brief(3, status_forcelist=[429]))
+    decision = it.after_response(it.begin("GET", {}), "GET", "/", answer(429, Retry_After="30"))
+    assert isinstance(decision, Again)
+    assert decision.delay == 2
+
+
 @pytest.mark.parametrize(("hint", "seconds"), [("61", 61), ("86400", 86400)])
 def test_a_longer_hint_stops_and_is_told(hint: str, seconds: float) -> None:
     decision = policy().after_response(

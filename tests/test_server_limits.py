@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from unittest import mock
 
 import pytest
@@ -101,6 +102,16 @@ REAL = [
     ("Azure OpenAI, which does not know", 200, 0, {
         "x-ratelimit-limit-tokens": "-1", "x-ratelimit-remaining-tokens": "-1",
         "x-ratelimit-reset-tokens": "0"}),
+    ("Tyk, a key without a quota", 200, 0, {
+        "X-RateLimit-Limit": "-1", "X-RateLimit-Remaining": "-1",
+        "X-RateLimit-Reset": "1800003600"}),
+    ("Tyk, a key without a quota, refused for its rate", 429, 0, {
+        "X-RateLimit-Limit": "-1", "X-RateLimit-Remaining": "-1",
+        "X-RateLimit-Reset": "1800003600"}),
+    ("of tokens there is no limit, of requests there is", 200, 30, {
+        "x-ratelimit-limit-tokens": "-1", "x-ratelimit-remaining-tokens": "-1",
+        "x-ratelimit-reset-tokens": "3600", "x-ratelimit-limit-requests": "10",
+        "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "30"}),
     ("Groq", 200, 179.56, {
         "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "2m59.56s"}),
     ("Anthropic", 200, 3, {
@@ -163,6 +174,8 @@ def test_what_well_known_apis_state(status: int, seconds: float, headers: dict[s
         # malformed
         ("", "", 0),
         ('"default', "", 0),
+        ('"default;r=0;t=30', "", 0),
+        ('"default";r=0;t=30,"other', "", 30),
         (";;;,,,", ",;=", 0),
         ('"default";r=;t=', "", 0),
         ('"default";r=0;t=-1', "", 0),
@@ -247,6 +260,8 @@ def test_what_a_cache_kept_states_nothing_of_now() -> None:
         ("2027-01-15T09:00:30+01:00", 30),
         ("2027-01-15T09:00:30+0100", 30),
         ("2027-01-15 08:00:30", 30),
+        ("2027-01-15 08:00:30 UTC", 30),
+        ("2027-01-15 09:00:30 +0100", 30),
         ("Fri, 15 Jan 2027 08:00:30 GMT", 30),
         ("1h2m3s", 3723),
         ("1.5s", 1.5),
@@ -317,6 +332,16 @@ VALUES = st.one_of(
     st.datetimes().map(str),
     st.sampled_from(["0", '"default";r=0;t=5', "Fri, 15 Jan 2027 08:00:30 GMT", *MALFORMED]),
 )
+
+
+@pytest.mark.parametrize("piece", ['"', '\\"', '"\\', ",", ";", "a,", '";', "=", "\\"])
+def test_a_value_that_is_made_to_keep_us_busy_does_not(piece: str) -> None:
+    """A hundred of them, as many as an answer can have; they took four seconds."""
+    value = (piece * 1000)[:1000]
+    headers = {f"{n}-RateLimit": value for n in range(100)}
+    start = time.process_time()
+    assert pause(429, headers) == 0
+    assert time.process_time() - start < 1
 
 
 @given(

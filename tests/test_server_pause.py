@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from email.utils import formatdate
+from typing import Any
 
 import pytest
 import requests_mock
+from urllib3 import Retry
 
 from requests_connection_manager import DeadlineExceeded, MaxRetriesExceeded, RateLimitExceeded
 from tests.conftest import MakeManager
@@ -35,6 +38,17 @@ def test_a_retry_does_not_wait_twice(make_manager: MakeManager, server: Scripted
     assert manager.get(url).status_code == 200
     assert server.count() == 2
     assert sum(slept) < 0.5
+
+
+def test_a_retry_at_a_date_does_not_wait_at_all(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    """A date has whole seconds, of the server's clock; its pause must not outlast the back-off."""
+    now = int(time.time())
+    dates = {"Date": formatdate(now, usegmt=True), "Retry-After": formatdate(now + 1, usegmt=True)}
+    url = server.script("/busy", Reply(status=429, headers=dates), Reply())
+    assert make_manager(rate_limit_max_wait=0).get(url).status_code == 200
+    assert server.count() == 2
 
 
 def test_a_quota_that_is_spent_stops_the_next_before_it_is_sent(
@@ -101,6 +115,25 @@ def test_it_can_be_switched_off(make_manager: MakeManager, server: ScriptedServe
     manager = make_manager(respect_server_limits=False, rate_limit_max_wait=0)
     manager.get(server.url)
     assert manager.get(server.url).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"respect_retry_after": False},
+        {"max_retries": Retry(3, status_forcelist=[429], respect_retry_after_header=False)},
+    ],
+)
+def test_who_does_not_listen_to_retry_after_does_not_wait_for_it(
+    make_manager: MakeManager, server: ScriptedServer, settings: dict[str, Any]
+) -> None:
+    long = {"Retry-After": "50"}
+    url = server.script("/", Reply(status=429, headers=long), Reply(), SPENT)
+    manager = make_manager(rate_limit_max_wait=0, **settings)
+    assert manager.get(url).status_code == 200
+    assert manager.get(url).status_code == 200
+    with pytest.raises(RateLimitExceeded, match="pause"):  # other headers have their say
+        manager.get(url)
 
 
 def test_each_key_has_its_own(make_manager: MakeManager, server: ScriptedServer) -> None:

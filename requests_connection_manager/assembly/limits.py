@@ -87,6 +87,7 @@ def _pause(site: Site) -> ServerPause | None:
         str(site.origin),
         settings.retry_after_max,
         kept_by_limiter=site.shares_state,
+        by_retry_after=settings.respect_retry_after,
     )
 
 

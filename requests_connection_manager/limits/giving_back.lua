@@ -20,7 +20,7 @@ for arg = 2, #ARGV, 4 do
   all[#all + 1] = it
 end
 for _, it in ipairs(all) do
-  local left = call('PTTL', it.key)
+  local left = math.max(1, call('PTTL', it.key)) -- 0 in its last millisecond
   if it.before == '' then
     call('DEL', it.key)
     if it.log then

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError
 from urllib3.util.retry import Retry
 
 from ..failures import is_certificate_error, never_left, transport_error
+from .server_limits import retry_after
 
 if TYPE_CHECKING:
     import requests
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 """A request that carries it may be sent again, whatever its method (an IETF httpapi draft)."""
+
+_READING = [(name, getattr(Retry, name)) for name in ("get_retry_after", "parse_retry_after")]
+"""With what urllib3 reads ``Retry-After``; a subclass may read something else in it."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +132,12 @@ class RetryPolicy:
 
 
 def _raw_of(response: requests.Response) -> BaseHTTPResponse:
-    raw, hint = response.raw, response.headers.get("Retry-After")
+    raw = response.raw
     if isinstance(raw, BaseHTTPResponse):
         return raw
     # something stands in for urllib3
-    headers = {"Retry-After": str(hint)} if hint else {}
+    said = {name: response.headers.get(name) for name in ("Retry-After", "Date")}
+    headers = {name: str(text) for name, text in said.items() if text}
     return HTTPResponse(status=response.status_code, headers=headers)
 
 
@@ -151,11 +157,18 @@ def _allows(retry: Retry, method: str) -> bool:
 
 
 def _seconds(retry: Retry, response: BaseHTTPResponse) -> float | None:
-    """Read ``Retry-After``, seconds or a date (RFC 9110 §10.2.3); None: absent or malformed."""
+    """Read ``Retry-After``, seconds or a date (RFC 9110 §10.2.3); None: absent or malformed.
+
+    A date is of the server's clock, as in the pause that is made of it: by ours, which may be off,
+    a retry would come before its end, or not at all.
+    """
     try:
         seconds = retry.get_retry_after(response)
     except (InvalidHeader, ValueError, OverflowError):
         return None
+    if seconds is not None and all(getattr(type(retry), name) is its for name, its in _READING):
+        by_server = retry_after(response.headers, time.time())
+        seconds = seconds if by_server is None else by_server
     try:
         return None if seconds is None else float(seconds)
     except OverflowError:  # hundreds of digits

@@ -23,18 +23,22 @@ _DURATION_PART = re.compile(r"([0-9.]+)(ms|[dhms])")
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 _QUOTA_PART = re.compile(r"-(remaining|reset-after|reset)(?=-|$)")
-_LIST_MEMBER = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
-_PARAMETER = re.compile(r'(?:[^;"]|"(?:[^"\\]|\\.)*")+')
+# A string that is not closed goes on to the end: if it failed, each part of it would be tried anew.
+_STRING = r'"(?:[^"\\]|\\.?)*(?:"|\Z)'
+_LIST_MEMBER = re.compile(rf'(?:[^,"]|{_STRING})+', re.DOTALL)
+_PARAMETER = re.compile(rf'(?:[^;"]|{_STRING})+', re.DOTALL)
 
 
-def stated_pause(status: object, headers: Mapping[str, str], now: float) -> float:
+def stated_pause(
+    status: object, headers: Mapping[str, str], now: float, by_retry_after: bool = True
+) -> float:
     """Return the seconds for which nothing more should be sent; 0.0: nothing is stated.
 
     ``now`` is seconds since the epoch; the server's own ``Date`` is preferred to it, for a client's
     clock may be off. A ``Retry-After`` on 429 and 503 (RFC 9110 §10.2.3) speaks alone, even if it
     is shorter: it "MUST take precedence" (draft-ietf-httpapi-ratelimit-headers-11 §7). Else the
     longest pause counts of the quotas that have less than 1 left, for a request costs 1; on a 429
-    also of those that do not say how much is left.
+    also of those that do not say how much is left. Without ``by_retry_after`` that says nothing.
     """
     try:
         # One search is cheaper than a look at each name. The keys of requests' own store are these
@@ -42,14 +46,14 @@ def stated_pause(status: object, headers: Mapping[str, str], now: float) -> floa
         names = "\n".join(getattr(headers, "_store", headers)).lower()
     except TypeError:  # something stands in for headers
         return 0.0
-    refused = status in (429, 503)
+    refused = by_retry_after and status in (429, 503)
     if "limit" not in names and not (refused and "retry-after" in names):
         return 0.0
     if not isinstance(headers, Mapping):
         return 0.0
     stated = _Stated(headers)
     if refused:
-        pause = _seconds_until(stated["retry-after"], _server_clock(stated, now))
+        pause = retry_after(headers, now)
         if pause is not None:
             return pause
     spent = [
@@ -62,6 +66,12 @@ def stated_pause(status: object, headers: Mapping[str, str], now: float) -> floa
         return 0.0
     clock = _server_clock(stated, now)
     return max(_seconds_until(reset, clock) or 0.0 for reset in spent)
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Return the seconds that ``Retry-After`` says, by the server's clock; None: malformed."""
+    stated = _Stated(headers)
+    return _seconds_until(stated["retry-after"], _server_clock(stated, now))
 
 
 class _Stated:
@@ -97,11 +107,18 @@ def _quotas(stated: _Stated) -> Iterator[_Quota]:
             # What is left of the name tells one family from another: x-ratelimit-remaining-tokens
             # (OpenAI) and x-ratelimit-reset-tokens are both of x-ratelimit-tokens.
             family = families.setdefault(name[: part.start()] + name[part.end() :], {})
+            if stated[_limit_of(name, part)].startswith("-"):
+                continue  # Tyk: a limit of -1 is none, and -1 of it are left for a whole period
             family[part[1]] = stated[name].partition(";")[0].rstrip()  # Docker Hub: 76;w=21600
     for family in families.values():
         after = family.get("reset-after", "")  # Discord's second word: finer, and of no clock
         reset = family.get("reset", "") if _seconds_until(after, 0.0) is None else after
         yield _number(family.get("remaining", "")), reset
+
+
+def _limit_of(name: str, part: re.Match[str]) -> str:
+    """Return the name of the header that states how many there are, of the same family."""
+    return f"{name[: part.start()]}-limit{name[part.end() :]}"
 
 
 def _listed_quotas(limit: str, policy: str) -> Iterator[_Quota]:
@@ -179,5 +196,5 @@ def _epoch(text: str) -> float | None:
 def _iso_date(text: str) -> datetime:
     # Python 3.10 wants the fraction to have 3 or 6 digits, and a colon in the offset.
     text = re.sub(r"\.([0-9]+)", lambda m: "." + m[1][:6].ljust(6, "0"), text)
-    text = re.sub(r"[zZ]$", "+00:00", text)
-    return datetime.fromisoformat(re.sub(r"([+-][0-9]{2})([0-9]{2})$", r"\1:\2", text))
+    text = re.sub(r"(?:[zZ]| UTC)$", "+00:00", text)  # " UTC", " +0000": Ruby's Time#to_s
+    return datetime.fromisoformat(re.sub(r" ?([+-][0-9]{2})([0-9]{2})$", r"\1:\2", text))

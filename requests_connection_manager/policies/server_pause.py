@@ -22,7 +22,13 @@ class ServerPause:
     """That of one endpoint at one origin: what a server says holds for itself alone."""
 
     def __init__(
-        self, store: Store, scope: str, origin: str, longest: float, kept_by_limiter: bool
+        self,
+        store: Store,
+        scope: str,
+        origin: str,
+        longest: float,
+        kept_by_limiter: bool,
+        by_retry_after: bool = True,
     ) -> None:
         self._store = store
         self._scope = scope
@@ -31,10 +37,13 @@ class ServerPause:
         self.longest = longest
         """Seconds; what the server asks for beyond that is not waited for."""
         self.kept_by_limiter = kept_by_limiter
+        self._by_retry_after = by_retry_after
+        """Whether ``Retry-After`` has a say; else a retry that is not to wait would wait for it."""
 
     def heed(self, response: requests.Response, key: str) -> None:
         """Note what an answer says."""
-        pause = stated_pause(response.status_code, response.headers, time.time())
+        status, headers = response.status_code, response.headers
+        pause = stated_pause(status, headers, time.time(), self._by_retry_after)
         if pause > 0:
             with suppress(StateUnavailable):  # the answer is there, and is not to be lost for it
                 self._store.pause(self._scope + key, self.origin, min(pause, LONGEST_PAUSE))
