@@ -150,6 +150,16 @@ def test_a_key_that_fails_sends_nothing(
     assert server.count() == 0
 
 
+def test_a_key_that_fails_on_a_redirect_does_not_say_that_nothing_was_sent(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    server.script("/order", Reply.redirect("/done", 303))
+    manager = make_manager(rate_limit_scope=lambda request: request.headers["Content-Type"])
+    with pytest.raises(ConfigurationError, match="for a request, which was not sent"):
+        manager.post(server.url + "/order", json={})
+    assert server.count("/order") == 1
+
+
 @pytest.mark.parametrize("algorithm", sorted({*ALGORITHMS} - {"leaky_bucket"}))
 def test_a_request_may_weigh_more(
     algorithm: str, make_manager: MakeManager, server: ScriptedServer
