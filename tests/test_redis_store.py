@@ -281,6 +281,7 @@ def test_an_option_that_there_is_none_is_said_at_once(option: str) -> None:
         RedisStore(f"redis://127.0.0.1:1/0?{option}")
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_interrupts_at_any_moment_leave_no_answer_to_the_next(store: RedisStore) -> None:
     """Here: after each of the steps of a booking, one by one."""
     store.pause("long", "server", 1000)

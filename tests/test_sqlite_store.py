@@ -247,6 +247,7 @@ def test_closing_does_not_wait_for_ever_for_a_turn(path: Path) -> None:
     store.close()
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_interrupts_at_any_moment_leave_it_working(store: SQLiteStore) -> None:
     """Here: after each of the first steps of a booking, one by one."""
     steps = 0
