@@ -78,7 +78,9 @@ def scope(name: str, value: Any) -> Any:
     if _is_function(value) or value in ("endpoint", "host"):
         return value
     raise impossible(
-        name, value, "'endpoint', 'host', or a function from the prepared request to a key"
+        name,
+        value,
+        "'endpoint', 'host', or a function (not an async one) from the prepared request to a key",
     )
 
 
@@ -91,7 +93,8 @@ def cost(name: str, value: Any) -> Any:
         raise impossible(
             name,
             value,
-            "a whole number of at least 0, or a function from the prepared request to one",
+            "a whole number of at least 0, or a function (not an async one) from the prepared "
+            "request to one",
         ) from None
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -98,6 +99,14 @@ def make_manager() -> Iterator[MakeManager]:
 @pytest.fixture
 def manager(make_manager: MakeManager) -> ConnectionManager:
     return make_manager()
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """No garbage is collected: an interrupt in what Hypothesis hangs into that is no test's."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 class FakeClock:

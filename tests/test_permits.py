@@ -74,14 +74,14 @@ def test_of_several_limits_all_are_kept_and_none_is_burnt(
     make_manager: MakeManager, server: ScriptedServer
 ) -> None:
     manager = make_manager(
-        rate_limits=[(5, 1000), (2, 0.3)],
+        rate_limits=[(5, 1000), (2, 1)],
         rate_limit_algorithm="sliding_window",
-        rate_limit_max_wait=1,
+        rate_limit_max_wait=3,
     )
     for _ in range(5):
         manager.get(server.url)
     for _ in range(3):
-        with pytest.raises(RateLimitExceeded, match="2 per 0.3 s .*, 5 per 1000 s"):
+        with pytest.raises(RateLimitExceeded, match="2 per 1 s .*, 5 per 1000 s"):
             manager.get(server.url)
     came = [request.at for request in server.received]
     assert len(came) == 5
@@ -150,6 +150,16 @@ def test_a_key_that_fails_sends_nothing(
         manager.get(server.url)
     assert caught.value.field == "rate_limit_scope"
     assert server.count() == 0
+
+
+def test_a_key_that_fails_on_a_redirect_does_not_say_that_nothing_was_sent(
+    make_manager: MakeManager, server: ScriptedServer
+) -> None:
+    server.script("/order", Reply.redirect("/done", 303))
+    manager = make_manager(rate_limit_scope=lambda request: request.headers["Content-Type"])
+    with pytest.raises(ConfigurationError, match="for a request, which was not sent"):
+        manager.post(server.url + "/order", json={})
+    assert server.count("/order") == 1
 
 
 @pytest.mark.parametrize("algorithm", sorted({*ALGORITHMS} - {"leaky_bucket"}))

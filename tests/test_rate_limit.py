@@ -220,6 +220,37 @@ def test_a_wait_that_turns_out_too_long_ends_at_its_limit() -> None:
     assert not limit._line
 
 
+def test_who_may_not_wait_is_not_refused_what_is_there() -> None:
+    """Others stand before it, who are just waking up; there is enough for all."""
+    may_wake = threading.Event()
+    limit = RateLimiter("scope", 5, 0.05, sleep=lambda _seconds: may_wake.wait(20))
+    for _ in range(5):
+        limit.acquire()
+    ahead = threading.Thread(target=limit.acquire)
+    ahead.start()
+    wait_until(lambda: len(limit._line) == 1)
+    wait_until(lambda: limit._remaining() <= 0)
+    threading.Timer(0.001, may_wake.set).start()
+    assert limit.acquire(longest=0).permits == 1
+    ahead.join(10)
+
+
+def test_who_may_not_wait_does_not_wait_for_one_who_oversleeps() -> None:
+    overslept = threading.Event()
+    limit = RateLimiter("scope", 5, 0.05, sleep=lambda _seconds: overslept.wait(20))
+    for _ in range(5):
+        limit.acquire()
+    ahead = threading.Thread(target=limit.acquire)
+    ahead.start()
+    wait_until(lambda: len(limit._line) == 1)
+    wait_until(lambda: limit._remaining() <= 0)
+    with pytest.raises(RateLimitExceeded):
+        limit.acquire(longest=0)
+    assert ahead.is_alive()
+    overslept.set()
+    ahead.join(10)
+
+
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_an_interrupted_waiter_leaves_the_line_in_order(kind, clock) -> None:
     def interrupted(_seconds: float) -> None:

@@ -191,7 +191,7 @@ def _ask(setting: str, function: Callable[[Any], Any], request: Any) -> Any:
         raise
     except Exception as error:
         raise ConfigurationError(
-            f"{setting} raised {type(error).__name__} for a request: it must return a value for "
-            "each; nothing was sent.",
+            f"{setting} raised {type(error).__name__} for a request, which was not sent: it must "
+            "return a value for each.",
             field=setting,
         ) from error

@@ -131,6 +131,8 @@ class RateLimiter:
             with self._lock:
                 self._line.wake_first()
                 wait = self._wait_of(place)
+            if wait <= 0:
+                left += LOOK  # there is room, and those before it are just taking theirs
             if left <= 0:
                 raise self._refusal(wait, longest, endpoint)
             place.wait(min(left, wait + _SLACK, nap))
