@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from .checks import LONGEST, count, hidden, impossible, is_number, plain
+from .checks import LONGEST, count, hidden, impossible, is_number, number, plain
 from .exceptions import ConfigurationError
 from .limits.algorithms import BURSTS
 
@@ -125,6 +125,10 @@ def refuse_permits_too_rare(permits: float | None, period: float) -> None:
             field="rate_limit_requests",
             value=permits,
         )
+
+
+window = number(0.001, highest=LONGEST, of=" of seconds")
+"""A time that is counted in steps; in ones much smaller, clocks cannot be told."""
 
 
 def refuse_slow_call_without_breaker(layer: Mapping[str, Any]) -> None:

@@ -195,7 +195,7 @@ class Settings:
         "circuit, too.",
     )
     circuit_breaker_window: float = _setting(
-        30, check.seconds, "The time over which the rate is taken."
+        30, limits.window, "The time over which the rate is taken, from a millisecond."
     )
     circuit_breaker_minimum_calls: int = _setting(
         20, check.count(1), "Outcomes in the window before the rate says anything."
