@@ -201,11 +201,11 @@ def test_a_slow_answer_is_a_failure_which_the_caller_gets(
         assert manager.get(url).status_code == 200
         assert manager.circuit_breaker.fail_counter == failures
     assert manager.get(url).status_code == 200
-    words = r"an answer that took 0\.\d+ s, circuit_breaker_slow_call=0\.2"
+    words = r"an answer that took [\d.]+ s, circuit_breaker_slow_call=0\.2"
     with pytest.raises(CircuitBreakerOpen, match=words) as bad:
         manager.get(url)
     assert server.count() == 4
-    assert str(bad.value.last_error).startswith("an answer that took 0.")
+    assert str(bad.value.last_error).startswith("an answer that took ")
 
 
 def test_a_trial_that_is_slow_opens_it_again(

@@ -105,7 +105,7 @@ WRONG = [
     ("state", "redis://user:12#34@host", "%23 for #"),
     ("state", "redis://user:12?34@host", "escaped"),
     ("state", "unix://:12/34@/run/redis.sock", "unix:///path"),
-    ("state", "redis://host?no_such=1", "redis-py cannot read"),
+    ("state", "redis://host?no_such=1", "no option after a ?"),
     ("state", redis.asyncio.Redis(), "asyncio"),
     ("state", redis.Redis().pipeline(), "pipeline"),
     ("rate_limits", [(1e-6, 1e8)], "least"),

@@ -328,7 +328,7 @@ def test_requests_mock_stands_in_for_the_adapter(make_manager: MakeManager) -> N
 def test_ten_threads_are_served_at_the_same_time(
     make_manager: MakeManager, server: ScriptedServer
 ) -> None:
-    url = server.script("/slow", Reply(delay=0.2))
+    url = server.script("/slow", Reply(delay=1))
     manager = make_manager(pool_maxsize=10)
     with ThreadPoolExecutor(10) as pool:
         assert all(r.ok for r in pool.map(manager.get, [url] * 10))

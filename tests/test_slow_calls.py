@@ -12,7 +12,8 @@ from requests_connection_manager import ConfigurationError, ConnectionManager
 from tests.conftest import MakeManager, in_threads
 from tests.server import Reply, ScriptedServer
 
-SLOW = 0.2
+SLOW = 0.5
+"""Seconds; so much longer than what is fast that a busy machine makes nothing slow."""
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_the_wait_for_a_pooled_connection_is_ours(
         pool_block=True,
         pool_maxsize=1,
     )
-    url = server.script("/x", Reply(delay=SLOW / 4))
+    url = server.script("/x", Reply(delay=SLOW / 8))
     statuses: list[int] = []
     in_threads(12, lambda _: statuses.append(manager.get(url).status_code))
     assert statuses == [200] * 12

@@ -229,8 +229,8 @@ def _own_connections(source: Any, timeout: float) -> _Own | None:
             own.make()  # opens nothing; but it knows which settings there are
         except (ValueError, TypeError, redis.RedisError):
             raise ConfigurationError(
-                "state: redis-py cannot read this URL; it must be such as redis://host:port/db. "
-                "(What it is, is not shown.)",
+                "state: redis-py cannot read this URL; it must be such as redis://host:port/db, "
+                "with no option after a ? but those that it has. (What it is, is not shown.)",
                 field="state",
             ) from None
         return own
