@@ -291,7 +291,7 @@ def test_whatever_goes_wrong_is_an_absence(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(sqlite_rows.Ring, "write", fail)
+    monkeypatch.setattr(sqlite_rows.Bookings, "write", fail)
     with pytest.raises(StateUnavailable) as caught:
         store.book(ASKED)
     assert caught.value.__cause__ is error
@@ -328,7 +328,7 @@ def test_a_booking_that_fails_midway_leaves_nothing_behind(
             def fail(*_: object, error: BaseException = error) -> None:
                 raise error
 
-            patched.setattr(sqlite_rows.Ring, "write", fail)
+            patched.setattr(sqlite_rows.Bookings, "write", fail)
             with pytest.raises((StateUnavailable, KeyboardInterrupt)):
                 store.book(both)
         assert not store._file._own.opened.connection.in_transaction
@@ -370,8 +370,9 @@ def test_a_long_log_is_purged_piece_by_piece(
 ) -> None:
     monkeypatch.setattr(sqlite_store, "_PURGES", 0)
     store = SQLiteStore(str(path), timeout=10, clock=clock)
-    wide = Wanted("wide", (Limit("sliding_window", 5000, 60.0, 1),), 5000, 0.0, "")
-    assert isinstance(store.book(wide), Booked)
+    wide = Wanted("wide", (Limit("sliding_window", 5000, 60.0, 1),), 1, 0.0, "")
+    for _ in range(5000):
+        assert isinstance(store.book(wide), Booked)
     clock.now += 61
     monkeypatch.setattr(sqlite_store, "_PURGES", 1)
     counts, begun = [5001], False
@@ -382,11 +383,34 @@ def test_a_long_log_is_purged_piece_by_piece(
             begun = True
             # in the midst of it, on a clock that is set back, it is simply nothing
             clock.now -= 30
-            assert isinstance(store.book(wide._replace(permits=1)), Booked)
+            assert isinstance(store.book(wide), Booked)
             clock.now += 61
     assert begun
-    assert counts[-1] <= 5
+    assert counts[-1] <= 2 * SLIDING.requests + 1
     assert max(before - after for before, after in pairwise(counts)) <= 2000
+    store.close()
+
+
+def test_a_log_has_no_more_than_may_be_needed(
+    path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_store, "_PURGES", 1)
+    store = SQLiteStore(str(path), timeout=10, clock=clock)
+    for permits in (1, 2, 3, 4) * 20:
+        assert isinstance(store.book(ASKED._replace(permits=permits, longest=math.inf)), Booked)
+        assert store_rows(path, "log") <= 2 * SLIDING.requests + 1
+    store.close()
+
+
+def test_a_crowd_of_heavy_requests_gets_no_more_than_there_is(path: Path) -> None:
+    """They take no longer than light ones: else those who wait would take the file for gone."""
+    tokens = (Limit("sliding_window", 200_000, 3600.0, 1),)
+    store = SQLiteStore(str(path), timeout=10)
+    asked = Wanted("model", tokens, 20_000, 0.0, "model")
+    answers: list[object] = []
+    in_threads(16, lambda _: answers.append(store.book(asked)))
+    assert [type(each) for each in answers].count(Booked) == 10
+    assert store_rows(path, "log") == 10
     store.close()
 
 

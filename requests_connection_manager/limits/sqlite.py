@@ -18,7 +18,7 @@ from ..log import in_words
 from . import keys
 from .algorithms import NO_LOG, PAUSE_TIMES, STEPS, Limit, State, at_now
 from .sqlite_file import SQLiteFile
-from .sqlite_rows import Ring, Row, purge, read
+from .sqlite_rows import Bookings, Row, purge, read
 from .store import Booked, Paused, Refused, Wanted
 
 T = TypeVar("T")
@@ -26,13 +26,13 @@ _PURGES = 1 / 50
 """How many of the bookings purge; at random, since a process may make but one."""
 
 
-Receipt = list[tuple[State, State, tuple[float, ...]]]
-"""Of each limit: its state before and after, and what fell out of its log."""
+Receipt = list[tuple[State, State]]
+"""Of each limit: its state before and after."""
 
 
-def _log(connection: sqlite3.Connection, row: Row, limit: Limit) -> Ring | None:
+def _log(connection: sqlite3.Connection, row: Row, limit: Limit) -> Bookings | None:
     if limit.algorithm == "sliding_window":
-        return Ring(connection, row, limit.requests)
+        return Bookings(connection, row, limit.requests)
     return None
 
 
@@ -110,29 +110,30 @@ class SQLiteStore:
         receipt = []
         for limit, row, log in zip(limits, rows, logs, strict=True):
             step = STEPS[limit.algorithm]
-            fallen_out = log.falling_out(n) if log else ()
             after = step.book(row.state, now, at, n, limit, log or NO_LOG)
             row.write(after, step.expires(after, limit))
             if log:
                 log.write()
-            receipt.append((row.state, after, fallen_out))
+            receipt.append((row.state, after))
         if random.random() < _PURGES:
             purge(connection, now)
+            for log in filter(None, logs):
+                log.purge()
         return Booked(wait, receipt)
 
     def _give_back(self, connection: sqlite3.Connection, wanted: Wanted, booked: Booked) -> None:
         receipt: Receipt = booked.receipt  # type: ignore[assignment]  # give_back has looked
         _, *rows = read(connection, self._keys(wanted), 0.0)
-        for row, (_, after, _) in zip(rows, receipt, strict=True):
+        for row, (_, after) in zip(rows, receipt, strict=True):
             if row.state[: len(after)] != after:
                 return
-        for limit, row, (before, _, fallen_out) in zip(wanted.limits, rows, receipt, strict=True):
+        for limit, row, (before, _) in zip(wanted.limits, rows, receipt, strict=True):
             if not before:
                 row.forget()
                 continue
             log = _log(connection, row, limit)
             if log:
-                log.take_back(wanted.permits, fallen_out)
+                log.take_back(wanted.permits)
             row.write(before, STEPS[limit.algorithm].expires(before, limit))
 
     def _keys(self, wanted: Wanted) -> tuple[str, ...]:

@@ -1,14 +1,13 @@
 """What a file of SQLite holds under one key: a state, and the log of a sliding window.
 
-The log is a ring of slots: a booking reads one and writes as many as it has permits, however
-many the limit has.
+The log has a row for each booking, which says how many permits there were with it: so one that
+wants many permits reads one row and writes one, too, however many the limit has.
 """
 
 from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Iterable
 from functools import cache
 
 from .algorithms import State
@@ -22,7 +21,10 @@ TABLES = (
         seen REAL NOT NULL, b REAL, c REAL, d REAL  -- its state
     )""",
     """CREATE TABLE log (
-        id INTEGER, slot INTEGER, time REAL NOT NULL, PRIMARY KEY (id, slot)
+        id INTEGER,
+        upto INTEGER,  -- permits that the log has seen, with this booking
+        time REAL NOT NULL,
+        PRIMARY KEY (id, upto)
     ) WITHOUT ROWID""",
 )
 VERSION = 1
@@ -34,7 +36,7 @@ _UPDATE = "UPDATE kept SET expires = ?, head = ?, seen = ?, b = ?, c = ?, d = ? 
 _PURGED = 500
 """Rows that one purge looks at. More than fifty bookings can make, of eight limits each."""
 _FREED = 2000
-"""Slots of logs that one purge deletes, at most: nobody is to wait for a million."""
+"""Rows of logs that one purge deletes, at most: nobody is to wait for a million."""
 
 
 class Row:
@@ -60,49 +62,47 @@ class Row:
         self._connection.execute("UPDATE kept SET expires = 0 WHERE id = ?", (self.id,))
 
 
-class Ring:
-    """The log of a row: a slot for each permit of its limit."""
+class Bookings:
+    """The log of a row: its latest bookings, of as many permits as its limit has, and some more."""
 
     def __init__(self, connection: sqlite3.Connection, row: Row, size: int) -> None:
         self._connection = connection
         self._row = row
         self._size = size
-        self._read: dict[int, float] = {}
-        self._added: tuple[float, int] | None = None
+        self._time = 0.0
 
     def back(self, n: int) -> float:
-        slot = (self._row.head - n) % self._size
-        if slot not in self._read:
-            found = self._connection.execute(
-                "SELECT time FROM log WHERE id = ? AND slot = ?", (self._row.id, slot)
-            )
-            self._read[slot] = found.fetchone()[0]
-        return self._read[slot]
+        found = self._connection.execute(
+            "SELECT time FROM log WHERE id = ? AND upto > ? ORDER BY upto LIMIT 1",
+            (self._row.id, self._row.head - n),
+        )
+        time: float = found.fetchone()[0]
+        return time
 
     def add(self, time: float, n: int) -> None:
-        self._added = time, n
         self._row.head += n
-
-    def falling_out(self, n: int) -> tuple[float, ...]:
-        """Return what is lost when ``n`` are added, the oldest first."""
-        count = int(self._row.state[1]) if self._row.state else 0
-        return tuple(self.back(count - i) for i in range(max(0, count + n - self._size)))
+        self._time = time
 
     def write(self) -> None:
         """Write what was added, after its row."""
-        assert self._added is not None
-        time, n = self._added
-        self._put((self._row.head - n + i, time) for i in range(n))
+        self._connection.execute(
+            "INSERT INTO log VALUES (?, ?, ?)", (self._row.id, self._row.head, self._time)
+        )
 
-    def take_back(self, n: int, fallen_out: tuple[float, ...]) -> None:
+    def take_back(self, n: int) -> None:
         """Undo the adding of ``n``, before its row is written."""
         self._row.head -= n
-        first = self._row.head - self._size
-        self._put((first + i, time) for i, time in enumerate(fallen_out, n - len(fallen_out)))
+        self._connection.execute(
+            "DELETE FROM log WHERE id = ? AND upto > ?", (self._row.id, self._row.head)
+        )
 
-    def _put(self, times: Iterable[tuple[int, float]]) -> None:
-        rows = [(self._row.id, place % self._size, time) for place, time in times]
-        self._connection.executemany("INSERT OR REPLACE INTO log VALUES (?, ?, ?)", rows)
+    def purge(self) -> None:
+        """Delete what the limit has no need of, were even all that are in it taken back."""
+        self._connection.execute(
+            "DELETE FROM log WHERE (id, upto) IN"
+            f" (SELECT id, upto FROM log WHERE id = ? AND upto <= ? LIMIT {_FREED})",
+            (self._row.id, self._row.head - 2 * self._size),
+        )
 
 
 @cache
@@ -136,11 +136,11 @@ def purge(connection: sqlite3.Connection, now: float) -> None:
         return
     some = "(" + "?, " * (len(expired) - 1) + "?)"
     connection.execute(
-        "DELETE FROM log WHERE (id, slot) IN"
-        f" (SELECT id, slot FROM log WHERE id IN {some} LIMIT {_FREED})",
+        "DELETE FROM log WHERE (id, upto) IN"
+        f" (SELECT id, upto FROM log WHERE id IN {some} LIMIT {_FREED})",
         expired,
     )
-    # What still has slots goes later; its state must not come back with a clock that is set back.
+    # What still has a log goes later; its state must not come back with a clock that is set back.
     connection.execute(f"UPDATE kept SET expires = 0 WHERE id IN {some}", expired)
     connection.execute(
         f"DELETE FROM kept WHERE id IN {some}"
