@@ -208,13 +208,13 @@ def retry_budget(name: str, value: Any) -> tuple[float, float] | None:
     if value is None or isinstance(value, bool):
         return _BUDGET if value else None
     pair = value if isinstance(value, (tuple, list)) else (value, _BUDGET[1])
-    if len(pair) == 2 and all(is_number(each) and each >= 0 for each in pair):
+    if len(pair) == 2 and all(is_number(each) and each >= 0 for each in pair) and pair[0] <= 10:
         return float(pair[0]), float(pair[1])
     raise impossible(
         name,
         value,
-        "a ratio of at least 0, a (ratio, floor per second) pair, True: (0.2, 1), or None: no "
-        "bound",
+        "a ratio from 0 to 10 (0.2 is 20 %), a (ratio, floor per second) pair, True: (0.2, 1), or "
+        "None: no bound",
     )
 
 

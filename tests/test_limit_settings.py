@@ -128,6 +128,7 @@ WRONG = [
     ("retry_budget", -0.1, "ratio"),
     ("retry_budget", (0.1,), "pair"),
     ("retry_budget", "20%", "ratio"),
+    ("retry_budget", 20, "0.2 is 20 %"),
     ("adaptive_throttling", 0.5, "at least 1"),
     ("adaptive_throttling", "yes", "at least 1"),
 ]
