@@ -315,12 +315,12 @@ def test_a_trial_of_which_the_body_trickles_closes_the_circuit(
     monkeypatch.setattr("requests_connection_manager.assembly.breakers._SHORTEST_LEASE", 0.0)
     manager = make_manager(
         state=redis_server.url,
-        timeout=0.3,  # and so a lease of 1.2 s, of which the trial takes more
+        timeout=0.6,  # and so a lease of 2.4 s, of which the trial takes more
         circuit_breaker_failure_threshold=1,
         circuit_breaker_recovery_timeout=0.2,
         **SHARED,
     )
-    trickles = Reply(body=b"x" * 20, drip=0.1)
+    trickles = Reply(body=b"x" * 30, drip=0.1)
     url = server.script("/", DOWN, trickles, forever=Reply())
     manager.get(url)
     seen: Counter[str] = Counter()
