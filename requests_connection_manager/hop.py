@@ -15,6 +15,7 @@ from .exceptions import ConnectionManagerError, MaxRetriesExceeded
 from .failures import (
     count_of,
     failure_of_status,
+    in_seconds,
     in_short,
     is_accepted,
     is_failing_error,
@@ -45,6 +46,8 @@ class Hop:
     """Whether the last attempt had an answer that speaks for the service."""
     failure: Exception | None = None
     """What the last attempt says against the service."""
+    pause: float = 0.0
+    """Seconds for which the service wants to be left alone, by its last answer."""
 
     @property
     def url(self) -> str:
@@ -124,6 +127,7 @@ class Hop:
 
     def learn(self, answer: Answer, permit: Permit | None) -> None:
         """Note what an attempt says of the service, and of when it wants no more."""
+        self.pause = 0.0
         if isinstance(answer, Exception):
             self.answered = False
             self.failure = answer if is_failing_error(answer) else None
@@ -131,7 +135,7 @@ class Hop:
             self.failure = failure_of_status(answer.status_code)
             self.answered = self.failure is None
             if self.endpoint.permits is not None:
-                self.endpoint.permits.heed(answer, permit)
+                self.pause = self.endpoint.permits.heed(answer, permit)
 
     def forget(self) -> None:
         """Draw no conclusion on the service."""
@@ -186,8 +190,14 @@ class Hop:
 
     def objection(self, answer: Answer) -> Stop | None:
         """Say why a retry that the policy wants cannot be made."""
-        why = self._why_not_again(answer)
-        return None if why is None else Stop(why, self.endpoint.merged.retry.hint_of(answer))
+        longest = self.endpoint.settings.retry_after_max
+        if self.pause > longest:  # stated otherwise than by Retry-After, which the policy reads
+            why = f"the server asks for a pause of {in_seconds(self.pause)}"
+            return Stop(f"{why}, more than retry_after_max={longest:g}", self.pause)
+        why_not = self._why_not_again(answer)
+        return (
+            None if why_not is None else Stop(why_not, self.endpoint.merged.retry.hint_of(answer))
+        )
 
     def _why_not_again(self, answer: Answer) -> str | None:
         if self.ticket.is_trial:

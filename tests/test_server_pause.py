@@ -63,17 +63,29 @@ def test_a_quota_that_is_spent_stops_the_next_before_it_is_sent(
     assert server.count() == 1
 
 
+@pytest.mark.parametrize("name", ["Retry-After", "X-RateLimit-Reset"])
 def test_a_long_pause_is_told_instead_of_slept(
-    make_manager: MakeManager, server: ScriptedServer
+    make_manager: MakeManager, server: ScriptedServer, name: str
 ) -> None:
-    server.script("/", Reply(status=429, headers={"Retry-After": "3600"}))
+    server.script("/", Reply(status=429, headers={name: "3600"}))
     manager = make_manager()
-    with pytest.raises(MaxRetriesExceeded):
+    with pytest.raises(MaxRetriesExceeded, match="more than retry_after_max=60") as ended:
         manager.get(server.url)
+    assert ended.value.retry_after == 3600
+    assert ended.value.response is not None
     with pytest.raises(RateLimitExceeded) as caught:
         manager.get(server.url)
     assert 3590 < caught.value.retry_after <= 3600
     assert "retry_after_max" in str(caught.value)
+    assert server.count() == 1
+
+
+@pytest.mark.parametrize("name", ["Retry-After", "X-RateLimit-Reset"])
+def test_who_wants_the_last_answer_gets_it_with_its_long_pause(
+    make_manager: MakeManager, server: ScriptedServer, name: str
+) -> None:
+    server.script("/", Reply(status=429, headers={name: "3600"}))
+    assert make_manager(raise_on_status=False).get(server.url).headers[name] == "3600"
     assert server.count() == 1
 
 

@@ -146,10 +146,11 @@ class Permits:
         if self.limiter is not None and permit.permits:
             self.limiter.give_back(permit)
 
-    def heed(self, response: requests.Response, permit: Permit | None) -> None:
-        """Pause as long as an answer says."""
-        if self.pause is not None:
-            self.pause.heed(response, "" if permit is None else permit.key)
+    def heed(self, response: requests.Response, permit: Permit | None) -> float:
+        """Pause as long as an answer says, and return the seconds."""
+        if self.pause is None:
+            return 0.0
+        return self.pause.heed(response, "" if permit is None else permit.key)
 
     def _cost_of(self, request: Any) -> int:
         cost = self._cost

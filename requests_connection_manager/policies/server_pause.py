@@ -40,13 +40,14 @@ class ServerPause:
         self._by_retry_after = by_retry_after
         """Whether ``Retry-After`` has a say; else a retry that is not to wait would wait for it."""
 
-    def heed(self, response: requests.Response, key: str) -> None:
-        """Note what an answer says."""
+    def heed(self, response: requests.Response, key: str) -> float:
+        """Note what an answer says, and return the seconds."""
         status, headers = response.status_code, response.headers
         pause = stated_pause(status, headers, time.time(), self._by_retry_after)
         if pause > 0:
             with suppress(StateUnavailable):  # the answer is there, and is not to be lost for it
                 self._store.pause(self._scope + key, self.origin, min(pause, LONGEST_PAUSE))
+        return pause
 
     def left(self, key: str) -> float:
         """Return the seconds that are to be waited here, which a limiter may do instead."""
