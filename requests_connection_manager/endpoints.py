@@ -16,7 +16,7 @@ from .arguments import UNSET
 from .assembly import LIMIT_SETTINGS, Rule, refuse_impossible
 from .exceptions import ConfigurationError
 from .hooks import Hooks
-from .layers import Layer, checked_layer, endpoint_layer
+from .layers import Layer, checked_layer, endpoint_layer, said_of
 from .lookup import EndpointTable
 from .patterns import Pattern
 from .policies.circuit import Circuit
@@ -93,10 +93,13 @@ class Endpoints:
         """Check a pattern's settings; those that depend on another's, when both are known."""
         rule = Rule(Pattern.parse(text), text, endpoint_layer(text, config))
         said = rule.layer.keys()
-        if any(one in said and said & others for one, others in _DEPENDS.items()):
-            refuse_impossible(Settings(**self._layer | rule.layer))
-        if "state" in said:
-            self._kept.store(Settings(**self._layer | rule.layer))
+        try:
+            if any(one in said and said & others for one, others in _DEPENDS.items()):
+                refuse_impossible(Settings(**self._layer | rule.layer))
+            if "state" in said:
+                self._kept.store(Settings(**self._layer | rule.layer))
+        except ConfigurationError as error:
+            raise said_of([text], error) from None
         return rule
 
     def _put(self, rule: Rule, config: dict[str, Any]) -> None:

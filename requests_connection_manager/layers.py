@@ -39,8 +39,8 @@ def checked_layer(layer: Layer) -> Layer:
 
 def endpoint_layer(pattern: str, config: object) -> Layer:
     """Check the dictionary that belongs to ``pattern``."""
-    where = f"endpoint_configs[{pattern!r}]"
     if not isinstance(config, Mapping):
+        where = _config_of(pattern)
         raise ConfigurationError(
             f"{where} is impossible as {type(config).__name__}: it must be a dictionary of "
             "settings, such as {'timeout': 5}.",
@@ -50,10 +50,20 @@ def endpoint_layer(pattern: str, config: object) -> Layer:
     try:
         layer = _checked(config, _PER_URL, "a setting of an endpoint")
     except ConfigurationError as error:
-        raise ConfigurationError(
-            f"{where}: {error}", field=error.field, value=error.value
-        ) from None
+        raise said_of([pattern], error) from None
     return _with_retry_spelt_out(layer)
+
+
+def said_of(patterns: Iterable[str], error: ConfigurationError) -> ConfigurationError:
+    """Return the error with the patterns whose settings it is about, if it does not say so yet."""
+    where = " with ".join(map(_config_of, patterns))
+    if not where or str(error).startswith("endpoint_configs["):
+        return error
+    return ConfigurationError(f"{where}: {error}", field=error.field, value=error.value)
+
+
+def _config_of(pattern: str) -> str:
+    return f"endpoint_configs[{pattern!r}]"
 
 
 def displaced_by(layer: Layer) -> tuple[str, ...]:
@@ -99,7 +109,7 @@ def refuse_two_kinds_of_trust(
     for name in ("verify", "cert"):
         if layer.get(name) not in (None, True):
             pattern = (sources or {}).get(name)
-            where = f"endpoint_configs[{pattern!r}]: " if pattern is not None else ""
+            where = f"{_config_of(pattern)}: " if pattern is not None else ""
             raise ConfigurationError(
                 f"{where}{name} is impossible beside ssl_context: give the context its own trust "
                 "and certificate (load_verify_locations, load_cert_chain, verify_mode).",

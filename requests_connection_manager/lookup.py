@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .assembly import Endpoint, Merged, Rule, Site, assemble, breaker_key, merge
-from .layers import Layer
+from .exceptions import ConfigurationError
+from .layers import Layer, said_of
 from .ledger import Ledger
 from .patterns import Origin, Pattern, parse_origin, split_url
 from .scopes import Kept, Key
@@ -71,7 +72,10 @@ class EndpointTable:
         return self._by_host.get(host, [])
 
     def _compile(self, origin: Origin, rules: tuple[Rule, ...]) -> Endpoint:
-        return assemble(self._site(origin, rules), self._merge(rules))
+        try:
+            return assemble(self._site(origin, rules), self._merge(rules))
+        except ConfigurationError as error:
+            raise said_of([rule.text for rule in rules], error) from None
 
     def _site(self, origin: Origin, rules: tuple[Rule, ...]) -> Site:
         settings = self._merge(rules).settings

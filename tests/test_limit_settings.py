@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -270,3 +272,29 @@ def test_limits_that_come_to_the_same_are_one() -> None:
         limiter = manager.explain("http://a.test/").limiter
     assert limiter is not None
     assert limiter.count("1 per 120 s") == 1
+
+
+@pytest.mark.parametrize(
+    ("configs", "message"),
+    [
+        ({"a.test": {"rate_limit_burst": 5}}, "endpoint_configs['a.test']: rate_limit_burst=5 has"),
+        (
+            {"a.test": {"rate_limit_burst": 5, "rate_limit_algorithm": "sliding_window"}},
+            "endpoint_configs['a.test']: rate_limit_burst=5 has no meaning",
+        ),
+        (
+            {"a.test": {"rate_limit_cost": 5}, "a.test/b": {"rate_limit_requests": 4}},
+            "endpoint_configs['a.test'] with endpoint_configs['a.test/b']: rate_limit_cost=5 is",
+        ),
+        ({"a.test": {"state": "redis://h?x=1"}}, "endpoint_configs['a.test']: state"),
+    ],
+)
+def test_what_patterns_come_to_is_said_of_them(
+    configs: dict[str, dict[str, Any]], message: str
+) -> None:
+    with (
+        pytest.raises(ConfigurationError, match=re.escape(message)) as caught,
+        ConnectionManager(endpoint_configs=configs) as manager,
+    ):
+        manager.get("http://a.test/b")
+    assert str(caught.value).count("endpoint_configs") == len(configs)
