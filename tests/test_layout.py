@@ -35,7 +35,7 @@ FLOORS = [  # from the cellar up; a module may import what is below it
     {"policies.permits"},
     {"policies.circuit", "policies.open_time", "policies.outcome_window"},
     {"policies.deadline", "policies.retry", "policies.circuit_breaker"},
-    {"policies.shared_circuit"},
+    {"policies.given_trials", "policies.shared_circuit"},
     {"policies.shared_breaker"},
     {"policies.rate_limit", "policies.booked_limit", "policies.concurrency"},
     {"policies.retry_budget", "policies.adaptive_throttling"},

@@ -160,10 +160,10 @@ def test_a_lost_name_that_begins_with_that_of_the_trial_does_not_free_it(
     bench.clock.now += 10
     trial = one.admit()
     assert trial.is_trial
-    one._held = None  # else this process would not ask for another
-    one._lost.append(trial.name + "0")
+    one._trials._held = None  # else this process would not ask for another
+    one._trials.lose(trial.name + "0")
     refused(one)
-    one._lost.append(trial.name)
+    one._trials.lose(trial.name)
     assert one.admit().is_trial
 
 

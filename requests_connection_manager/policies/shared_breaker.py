@@ -10,11 +10,7 @@ question.
 
 from __future__ import annotations
 
-import itertools
 import time
-import uuid
-import weakref
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -26,24 +22,13 @@ from ..failures import SlowAnswer
 from ..limits.absence import Absence
 from .circuit import OPEN, Circuit
 from .circuit_breaker import Admission, Breaker, BreakerNumbers, replay_failure, replay_success
+from .given_trials import GivenTrials, SharedAdmission
 from .shared_circuit import CircuitInRedis, RedisCircuitStorage, Seen, SharedCircuit
 
 _COUNTING = ("admit", "failed", "look", "succeeded")
 """The steps with which successes are counted."""
 _OVERTAKEN = -1
 """The generation here of what Redis gave before it moved on, as another answer has told already."""
-
-
-class SharedAdmission(Admission):
-    """An admission that Redis gave, and in which of its generations."""
-
-    __slots__ = ("name", "there")
-
-    def __init__(self, here: int, there: int, name: str, is_trial: bool) -> None:
-        super().__init__(here, is_trial)
-        self.there = there
-        self.name = name
-        """Of the trial; empty where it is none."""
 
 
 class SharedBreaker(Breaker):
@@ -80,12 +65,7 @@ class SharedBreaker(Breaker):
 
     def begin_in_child(self) -> None:
         super().begin_in_child()
-        self._me = uuid.uuid4().hex
-        self._count = itertools.count(1)
-        # Of trials whose holder is gone, or whose grant may not have been heard: they are freed.
-        self._lost: deque[str] = deque(maxlen=32)
-        self._held: weakref.ref[Admission] | None = None
-        """The last trial that Redis gave here, until it is settled; weak as `_trial` is."""
+        self._trials = GivenTrials()
 
     def inherit(self, forced: str) -> None:
         """Let it be: who shares it may have said otherwise, before or after."""
@@ -104,25 +84,22 @@ class SharedBreaker(Breaker):
 
     def _admit_there(self, endpoint: str, trial: str) -> Admission | None:
         """Ask Redis to let a hop go; None: it is out of reach."""
-        name = trial or f"{self._me}:{next(self._count)}"
-        lost, generation = tuple(self._lost), self._generation
-        under_way = self._trial_of(generation)
+        trials, generation = self._trials, self._generation
+        name, lost, under_way = trial or trials.name(), trials.lost, trials.under_way(generation)
         try:
             seen = self._ask("admit", generation, name, lost, under_way, may_lose=not trial)
             admission = None if seen is None else self._admission_for(seen, name)
         except BaseException:  # an interrupt, or what a listener raises
             if not trial:
-                self._lost.append(name)  # granted perhaps, and nobody has it
+                trials.lose(name)  # granted perhaps, and nobody has it
             raise
         if seen is None:
             return None
-        for each in lost:
-            with suppress(ValueError):  # another thread was told the same
-                self._lost.remove(each)
+        trials.freed(lost)
         if admission is None:
-            if under_way and self._trial_of(generation) != under_way:
+            if under_way and trials.under_way(generation) != under_way:
                 # It ended while it was shown to Redis, and may so have come back to its place.
-                self._lost.append(under_way)
+                trials.lose(under_way)
                 with suppress(StateUnavailable):
                     self._ask("withdraw", generation, under_way)
             left = seen.left if seen.left > 0 else min(1.0, self.circuit.reset_timeout)
@@ -138,24 +115,10 @@ class SharedBreaker(Breaker):
             here = self._admission.generation if is_latest else _OVERTAKEN
         if seen.result != "trial":
             return SharedAdmission(here, seen.generation, "", is_trial=False)
-        admission, all_lost = SharedAdmission(here, seen.generation, name, True), self._lost
-
-        def note_loss(_: object) -> None:
-            all_lost.append(name)
-
+        admission = SharedAdmission(here, seen.generation, name, is_trial=True)
         with self._lock:
-            self._trial = self._held = weakref.ref[Admission](admission, note_loss)
+            self._trial = self._trials.hold(admission)
         return admission
-
-    def _trial_of(self, generation: int) -> str:
-        """Return the name of the trial that is under way here; empty: there is none.
-
-        It is shown at each admission, so that it keeps its place however long it takes.
-        """
-        held = self._held() if self._held is not None else None
-        if isinstance(held, SharedAdmission) and held.there == generation:
-            return held.name
-        return ""
 
     def succeeded(self, admission: Admission, elapsed: float = 0.0) -> None:
         if elapsed > self._slow_call:
@@ -237,8 +200,7 @@ class SharedBreaker(Breaker):
         seen, name = None, admission.name
         if admission.is_trial:
             with self._lock:  # before Redis is told: nobody is to show it there as under way still
-                if self._held is not None and self._held() is admission:
-                    self._held = None
+                self._trials.end(admission)
         try:
             with suppress(StateUnavailable):
                 seen = self._ask(step, admission.there, name, error=error, announce=announce)
@@ -246,7 +208,7 @@ class SharedBreaker(Breaker):
             if admission.is_trial:
                 with self._lock:
                     if seen is None:
-                        self._lost.append(name)
+                        self._trials.lose(name)
                     elif admission.generation == self._admission.generation:
                         self._trial = None
         return seen
@@ -290,7 +252,7 @@ class SharedBreaker(Breaker):
             if absence is None:
                 raise
             if may_lose:
-                self._lost.append(trial)  # granted perhaps, and the answer did not come
+                self._trials.lose(trial)  # granted perhaps, and the answer did not come
             absence.failed(unavailable)
             self._is_alone = True
             return None
