@@ -6,8 +6,8 @@ LOWEST ?= $(shell command -v python3.10 >/dev/null 2>&1 && python3.10 -c '' 2>/d
 BIN    := $(VENV)/bin
 COMPAT ?= .venv-compat
 URL    ?=
-# A worker for each core, which takes over from another that has more left to do.
-PYTEST := -m pytest --numprocesses auto --dist worksteal
+# A worker for each core, up to four, which takes over from another that has more left to do.
+PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-lowest compat nox lint types docs bench bench-peers bench-limiters clean
