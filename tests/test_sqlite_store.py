@@ -422,6 +422,23 @@ def test_all_who_wait_may_give_back_what_they_have_booked(
     store.close()
 
 
+def test_what_has_had_its_time_may_be_given_back_for_a_period(
+    path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One who was late, and did not send: until then, others have sent as much as there is."""
+    monkeypatch.setattr(sqlite_store, "_PURGES", 1)
+    store = SQLiteStore(str(path), timeout=10, clock=clock)
+    booked = []
+    for n in range(8):
+        clock.now += 1800 * (n > 0 and n % 2 == 0)
+        booked.append(store.book(ASKED))
+    for each in reversed(booked[5:]):
+        assert isinstance(each, Booked)
+        store.give_back(ASKED, each)
+    assert granted(store) == 3
+    store.close()
+
+
 def test_a_crowd_of_heavy_requests_gets_no_more_than_there_is(path: Path) -> None:
     """They take no longer than light ones: else those who wait would take the file for gone."""
     tokens = (Limit("sliding_window", 200_000, 3600.0, 1),)
