@@ -220,7 +220,8 @@ def test_a_wait_that_turns_out_too_long_ends_at_its_limit() -> None:
     assert not limit._line
 
 
-def test_who_may_not_wait_is_not_refused_what_is_there() -> None:
+@pytest.mark.parametrize("longest", [0, -1])
+def test_who_may_not_wait_is_not_refused_what_is_there(longest: float) -> None:
     """Others stand before it, who are just waking up; there is enough for all."""
     may_wake = threading.Event()
     limit = RateLimiter("scope", 5, 0.05, sleep=lambda _seconds: may_wake.wait(20))
@@ -231,7 +232,7 @@ def test_who_may_not_wait_is_not_refused_what_is_there() -> None:
     wait_until(lambda: len(limit._line) == 1)
     wait_until(lambda: limit._remaining() <= 0)
     threading.Timer(0.001, may_wake.set).start()
-    assert limit.acquire(longest=0).permits == 1
+    assert limit.acquire(longest).permits == 1
     ahead.join(10)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pybreaker
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from requests_connection_manager import CircuitBreakerOpen, StateUnavailable
 from requests_connection_manager.assembly.breakers import _lease
 from requests_connection_manager.limits.absence import Absence
+from requests_connection_manager.policies.given_trials import SharedAdmission
 from requests_connection_manager.settings import Settings
 from tests.conftest import FakeClock, MakeManager, in_threads
 from tests.redis_server import RedisServer
@@ -119,6 +121,31 @@ def test_a_trial_that_ends_while_another_call_shows_it_does_not_come_back(
     bench.close()
 
 
+def test_a_trial_that_came_back_while_redis_goes_makes_place_for_the_next(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = bench.breaker()
+    fail(one, 2)
+    bench.clock.now += 10
+    trial = one.admit()
+    step = one._there.step
+
+    def step_after_its_end(*arguments):
+        monkeypatch.undo()
+        one.withdraw(trial)
+        seen = step(*arguments)
+        monkeypatch.setattr(bench._scripts, "run", closed)
+        return seen
+
+    def closed(*_: object) -> str:
+        raise ConnectionError("it is gone")
+
+    monkeypatch.setattr(one._there, "step", step_after_its_end)
+    refused(one)
+    monkeypatch.undo()
+    assert one.admit().is_trial
+
+
 @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
 def test_a_trial_that_was_granted_and_never_had_makes_place_for_the_next(
     bench: Bench, kind: type[BaseException]
@@ -137,16 +164,44 @@ def test_a_trial_that_was_granted_and_never_had_makes_place_for_the_next(
     with pytest.raises(kind):
         one.admit()
     refused(other)  # it cannot know
-    assert one.admit().is_trial
+    trial = one.admit()
+    assert trial.is_trial
+    assert one._trials.lost == ()  # and it is told of no more
 
 
-def test_a_trial_under_way_says_nothing_of_a_later_generation(bench: Bench) -> None:
+@pytest.mark.parametrize("may_go_on", [True, False])
+def test_a_trial_of_which_the_answer_did_not_come_makes_place_for_the_next(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, may_go_on: bool
+) -> None:
+    one = bench.breaker(absence=Absence("it", bench.clock) if may_go_on else None)
+    fail(one, 2)
+    bench.clock.now += 10
+    run = bench._scripts.run
+
+    def cut(*arguments: object) -> str:
+        run(*arguments)
+        raise ConnectionError("after the question")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench._scripts, "run", cut)
+        with suppress(StateUnavailable):
+            one.withdraw(one.admit())  # its own, where it may go on alone
+    bench.clock.now += 30
+    assert isinstance(admission := one.admit(), SharedAdmission)
+    assert admission.is_trial
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_trial_under_way_says_nothing_of_a_later_generation(bench: Bench, is_known: bool) -> None:
     one, other = bench.breaker(lease=30), bench.breaker(lease=30)
     fail(one, 2)
     bench.clock.now += 10
     trial = one.admit()
     other.circuit.open()
     bench.clock.now += 10
+    if is_known:
+        other.withdraw(other.admit())
+        assert one.circuit.current_state == "half-open"
     assert one.admit().is_trial
     one.failed(trial, ERROR)
     assert other.circuit.current_state == "half-open"
@@ -337,7 +392,7 @@ def test_a_trial_of_which_the_body_trickles_closes_the_circuit(
     assert seen["200"] <= 4
     assert seen["rejected"]
     _, trial, *later = (each.at for each in server.received)
-    assert all(at - trial > 1.9 for at in later)  # it was alone
+    assert all(at - trial > 2.8 for at in later)  # it was alone, though its lease was over
 
 
 @pytest.mark.parametrize(

@@ -375,9 +375,10 @@ def test_a_long_log_is_purged_piece_by_piece(
         assert isinstance(store.book(wide), Booked)
     clock.now += 61
     monkeypatch.setattr(sqlite_store, "_PURGES", 1)
-    counts, begun = [5001], False
+    other = Wanted("other", (Limit("gcra", 4, 60.0, 4),), 1, math.inf, "")
+    counts, begun = [5000], False
     for _ in range(50):
-        store.book(ASKED._replace(scope="other", longest=math.inf))
+        store.book(other)
         counts.append(store_rows(path, "log"))
         if counts[-1] < 5000 and not begun:
             begun = True
@@ -386,7 +387,7 @@ def test_a_long_log_is_purged_piece_by_piece(
             assert isinstance(store.book(wide), Booked)
             clock.now += 61
     assert begun
-    assert counts[-1] <= 2 * SLIDING.requests + 1
+    assert counts[-1] == 0
     assert max(before - after for before, after in pairwise(counts)) <= 2000
     store.close()
 
@@ -397,8 +398,44 @@ def test_a_log_has_no_more_than_may_be_needed(
     monkeypatch.setattr(sqlite_store, "_PURGES", 1)
     store = SQLiteStore(str(path), timeout=10, clock=clock)
     for permits in (1, 2, 3, 4) * 20:
-        assert isinstance(store.book(ASKED._replace(permits=permits, longest=math.inf)), Booked)
+        booked = store.book(ASKED._replace(permits=permits, longest=math.inf))
+        assert isinstance(booked, Booked)
+        clock.now += booked.wait
         assert store_rows(path, "log") <= 2 * SLIDING.requests + 1
+    store.close()
+
+
+def test_all_who_wait_may_give_back_what_they_have_booked(
+    path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many they are: what counts then is what was booked before them."""
+    monkeypatch.setattr(sqlite_store, "_PURGES", 1)
+    store = SQLiteStore(str(path), timeout=10, clock=clock)
+    asked = ASKED._replace(longest=math.inf)
+    assert granted(store) == SLIDING.requests
+    clock.now += 600
+    later = [store.book(asked) for _ in range(10 * SLIDING.requests)]
+    for booked in reversed(later):
+        assert isinstance(booked, Booked)
+        store.give_back(asked, booked)
+    assert store.book(ASKED) == Refused(3000.0)
+    store.close()
+
+
+def test_what_has_had_its_time_may_be_given_back_for_a_period(
+    path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One who was late, and did not send: until then, others have sent as much as there is."""
+    monkeypatch.setattr(sqlite_store, "_PURGES", 1)
+    store = SQLiteStore(str(path), timeout=10, clock=clock)
+    booked = []
+    for n in range(8):
+        clock.now += 1800 * (n > 0 and n % 2 == 0)
+        booked.append(store.book(ASKED))
+    for each in reversed(booked[5:]):
+        assert isinstance(each, Booked)
+        store.give_back(ASKED, each)
+    assert granted(store) == 3
     store.close()
 
 

@@ -118,7 +118,7 @@ class SQLiteStore:
         if random.random() < _PURGES:
             purge(connection, now)
             for log in filter(None, logs):
-                log.purge()
+                log.purge(wait)
         return Booked(wait, receipt)
 
     def _give_back(self, connection: sqlite3.Connection, wanted: Wanted, booked: Booked) -> None:

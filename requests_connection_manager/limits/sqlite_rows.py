@@ -63,7 +63,7 @@ class Row:
 
 
 class Bookings:
-    """The log of a row: its latest bookings, of as many permits as its limit has, and some more."""
+    """The log of a row: what is booked for later, and before that twice what its limit has."""
 
     def __init__(self, connection: sqlite3.Connection, row: Row, size: int) -> None:
         self._connection = connection
@@ -96,12 +96,17 @@ class Bookings:
             "DELETE FROM log WHERE id = ? AND upto > ?", (self._row.id, self._row.head)
         )
 
-    def purge(self) -> None:
-        """Delete what the limit has no need of, were even all that are in it taken back."""
+    def purge(self, wait: float) -> None:
+        """Delete what the limit has no need of, whatever is taken back.
+
+        That may be all whose time is yet to come, and what had its time within one period: no more
+        than the limit has. ``wait`` is the time until that of what was added.
+        """
         self._connection.execute(
-            "DELETE FROM log WHERE (id, upto) IN"
-            f" (SELECT id, upto FROM log WHERE id = ? AND upto <= ? LIMIT {_FREED})",
-            (self._row.id, self._row.head - 2 * self._size),
+            "DELETE FROM log WHERE (id, upto) IN (SELECT id, upto FROM log WHERE id = ? AND upto <="
+            " (SELECT upto FROM log WHERE id = ? AND time <= ? ORDER BY upto DESC LIMIT 1) - ?"
+            f" LIMIT {_FREED})",
+            (self._row.id, self._row.id, self._time - wait, 2 * self._size),
         )
 
 
