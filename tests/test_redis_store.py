@@ -293,6 +293,7 @@ def is_within(frame: FrameType | None, *names: str) -> bool:
 def test_interrupts_at_any_moment_leave_no_answer_to_the_next(store: RedisStore) -> None:
     """Here: after each of the steps of a booking, one by one."""
     store.pause("long", "server", 1000)
+    store.book(ASKED._replace(scope="long"))  # what is remembered of it takes no steps any more
     steps = 0
 
     def stop_after(most: int) -> bool:

@@ -250,6 +250,8 @@ def test_closing_does_not_wait_for_ever_for_a_turn(path: Path) -> None:
 @pytest.mark.usefixtures("uncollected")
 def test_interrupts_at_any_moment_leave_it_working(store: SQLiteStore) -> None:
     """Here: after each of the first steps of a booking, one by one."""
+    asked = ASKED._replace(limits=(Limit("gcra", 10**6, 1.0, 10**6),))
+    store.book(asked)  # what is remembered of it takes no steps any more
     steps = 0
 
     def stop_after(most: int) -> bool:
@@ -266,7 +268,7 @@ def test_interrupts_at_any_moment_leave_it_working(store: SQLiteStore) -> None:
         before = sys.gettrace()  # that of the coverage, say
         sys.settrace(trace)
         try:
-            store.book(ASKED._replace(limits=(Limit("gcra", 10**6, 1.0, 10**6),)))
+            store.book(asked)
         except KeyboardInterrupt:
             return True
         finally:

@@ -27,8 +27,8 @@ TABLES = (
         PRIMARY KEY (id, upto)
     ) WITHOUT ROWID""",
 )
-VERSION = 1
-"""Of the tables."""
+VERSION = 2
+"""Of the tables. Those of 1 had a log with a row for each permit."""
 
 _SELECT = "SELECT key, id, expires, head, seen, b, c, d FROM kept WHERE key = ?"
 _INSERT = "INSERT INTO kept (expires, head, seen, b, c, d, key) VALUES (?, ?, ?, ?, ?, ?, ?)"
