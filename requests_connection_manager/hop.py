@@ -192,12 +192,10 @@ class Hop:
         """Say why a retry that the policy wants cannot be made."""
         longest = self.endpoint.settings.retry_after_max
         if self.pause > longest:  # stated otherwise than by Retry-After, which the policy reads
-            why = f"the server asks for a pause of {in_seconds(self.pause)}"
-            return Stop(f"{why}, more than retry_after_max={longest:g}", self.pause)
-        why_not = self._why_not_again(answer)
-        return (
-            None if why_not is None else Stop(why_not, self.endpoint.merged.retry.hint_of(answer))
-        )
+            asked = f"the server asks for a pause of {in_seconds(self.pause)}"
+            return Stop(f"{asked}, more than retry_after_max={longest:g}", self.pause)
+        why = self._why_not_again(answer)
+        return None if why is None else Stop(why, self.endpoint.merged.retry.hint_of(answer))
 
     def _why_not_again(self, answer: Answer) -> str | None:
         if self.ticket.is_trial:
