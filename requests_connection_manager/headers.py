@@ -40,6 +40,11 @@ def spelt(headers: Headers) -> dict[str, Any]:
     return dict(headers._store.values())
 
 
+def names(headers: Iterable[str]) -> Iterable[str]:
+    """Return the names, spelt or in lower case, whichever is quicker; of any headers."""
+    return getattr(headers, "_store", headers)
+
+
 def stored(headers: Headers) -> Stored:
     """Return all that there is to know of them, in the order of the names."""
     if _KEPT_AS_SAID:

@@ -11,6 +11,7 @@ import pytest
 
 from requests_connection_manager import RateLimitExceeded
 from requests_connection_manager.policies import rate_limit
+from requests_connection_manager.policies.permits import Permits
 from requests_connection_manager.policies.rate_limit import RateLimiter, expected_wait
 from tests.conftest import in_threads
 from tests.server import wait_until
@@ -232,7 +233,9 @@ def test_who_may_not_wait_is_not_refused_what_is_there(longest: float) -> None:
     wait_until(lambda: len(limit._line) == 1)
     wait_until(lambda: limit._remaining() <= 0)
     threading.Timer(0.001, may_wake.set).start()
-    assert limit.acquire(longest).permits == 1
+    permit = Permits(limit, None).take(longest, "")
+    assert permit is not None
+    assert permit.permits == 1
     ahead.join(10)
 
 

@@ -8,15 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
-from ..exceptions import StateUnavailable
 from . import keys
 from .algorithms import Limit
 from .redis_scripts import Scripts, Words, script
 from .store import Booked, Paused, Refused, Wanted
 
-T = TypeVar("T")
 _EVER = b"1e300"
 """Longer than any wait; Lua 5.1 has no way to write down infinity."""
 
@@ -60,7 +58,7 @@ class RedisStore:
         return f"{type(self).__name__}()"  # a client's own shows what it is connected with
 
     def book(self, wanted: Wanted) -> Booked | Refused | Paused:
-        return self._ask(lambda: self._book(wanted))
+        return self.scripts.ask(lambda: self._book(wanted))
 
     def _book(self, wanted: Wanted) -> Booked | Refused | Paused:
         scope, limits, n, longest, whose = wanted
@@ -79,7 +77,7 @@ class RedisStore:
     def give_back(self, wanted: Wanted, booked: Booked) -> None:
         if isinstance(booked.receipt, str) and booked.receipt:
             receipt = booked.receipt
-            self._ask(lambda: self._give_back(wanted, receipt))
+            self.scripts.ask(lambda: self._give_back(wanted, receipt))
 
     def _give_back(self, wanted: Wanted, receipt: str) -> None:
         lines = iter(receipt.split("\n"))
@@ -96,7 +94,7 @@ class RedisStore:
             words = _booking(self._prefix, scope, whose, ())
             self.scripts.run(script("pausing.lua"), words, b"%r" % seconds, *self._now())
 
-        self._ask(ask)
+        self.scripts.ask(ask)
 
     def paused(self, scope: str, whose: str) -> float:
         answer = self.book(Wanted(scope, (), 0, 0.0, whose))
@@ -104,16 +102,6 @@ class RedisStore:
 
     def close(self) -> None:
         self.scripts.close()
-
-    def _ask(self, act: Callable[[], T]) -> T:
-        """Do what asks Redis; what goes wrong beside it, is an answer that is none."""
-        try:
-            return act()
-        except StateUnavailable:
-            raise
-        except Exception as error:
-            unavailable, cause = self.scripts.unavailable(error)
-        raise unavailable from cause
 
     def _now(self) -> tuple[bytes, ...]:
         return () if self._clock is None else (b"%r" % self._clock(),)

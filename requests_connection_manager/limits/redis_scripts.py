@@ -15,11 +15,12 @@ import re
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from .. import forking
 from ..exceptions import ConfigurationError, StateUnavailable
 
+T = TypeVar("T")
 _POOLS_OWN = (
     "maint_notifications_pool_handler",
     "oss_cluster_maint_notifications_handler",
@@ -99,19 +100,29 @@ class Scripts:
         # kept: to let go of the parent's would close its connections
         self._inherited, self._idle = (self._inherited, self._idle), []
 
-    def run(self, it: Script, words: Words, *more: bytes) -> str:
-        """Run a script and return what it answers, in one round trip where Redis knows it."""
+    def ask(self, act: Callable[[], T]) -> T:
+        """Do what runs scripts; what goes wrong, also with an answer that is none, is an absence.
+
+        Not raised where the error is handled, whose words would else be its context.
+        """
         try:
-            try:
-                answer = self._send(b"EVALSHA", it.sha, words, more)
-            except self._unknown:  # it is new there, or was flushed
-                answer = self._send(b"EVAL", it.text, words, more)
-            return answer.decode() if isinstance(answer, bytes) else str(answer)
+            return act()
         except Exception as error:
-            unavailable, cause = self.unavailable(error)
+            unavailable, cause = self._unavailable(error)
         raise unavailable from cause
 
-    def unavailable(self, error: Exception) -> tuple[StateUnavailable, Exception]:
+    def run(self, it: Script, words: Words, *more: bytes) -> str:
+        """Run a script and return what it answers, in one round trip where Redis knows it.
+
+        Only within ``ask``: what it raises is redis-py's.
+        """
+        try:
+            answer = self._send(b"EVALSHA", it.sha, words, more)
+        except self._unknown:  # it is new there, or was flushed
+            answer = self._send(b"EVAL", it.text, words, more)
+        return answer.decode() if isinstance(answer, bytes) else str(answer)
+
+    def _unavailable(self, error: Exception) -> tuple[StateUnavailable, Exception]:
         """Return what to raise for an error, and from what: in no words that may be a secret."""
         name = type(error).__name__
         text = str(error) if self._own and type(error) in self._told else ""

@@ -67,8 +67,6 @@ class BookedLimiter:
         whatever ``check`` raises, which is called again and again while this waits.
         """
         wanted = self._usual
-        if longest < 0:
-            longest = 0.0  # whose time is up is told so by who keeps it, where there is a permit
         if key or permits != 1 or longest != math.inf:
             wanted = Wanted(self._name + key, self.limits, permits, longest, self._whose)
         outcome = self._store.book(wanted)

@@ -57,7 +57,10 @@ class Limiter(Protocol):
         permits: int = 1,
         key: str = "",
     ) -> Permit:
-        """Take permits, waiting at most ``longest`` seconds; raises `RateLimitExceeded`."""
+        """Take permits, waiting at most ``longest`` seconds, not below 0.
+
+        Raises `RateLimitExceeded`.
+        """
         ...
 
     def give_back(self, permit: Permit) -> None:
@@ -139,7 +142,8 @@ class Permits:
         is_free = not cost and not (self.pause is not None and self.pause.kept_by_limiter)
         if limiter is None or is_free:
             return Permit(None, 0.0, 0, key) if key else None
-        return limiter.acquire(longest, endpoint, check, cost, key)
+        # Whose time is up is told so by who keeps it, where there is a permit.
+        return limiter.acquire(max(longest, 0.0), endpoint, check, cost, key)
 
     def give_back(self, permit: Permit) -> None:
         """Give back a permit for an attempt that was never made."""

@@ -70,7 +70,6 @@ class RateLimiter:
         Raises `RateLimitExceeded` at once where the wait would be longer; and whatever ``check``
         raises, which is called again and again while this waits.
         """
-        longest = max(longest, 0.0)  # whose time is up is told so by who keeps it, if there is one
         with self._lock:
             if not self._line and self._take(permits) <= 0:
                 return Permit(self._window.last_reset, 0.0, permits)

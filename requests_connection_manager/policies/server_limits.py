@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 
+from ..headers import names
+
 _LONGEST_VALUE = 1000
 """Characters; a longer value is no limit, but perhaps an attempt to keep a regex busy."""
 
@@ -41,19 +43,17 @@ def stated_pause(
     also of those that do not say how much is left. Without ``by_retry_after`` that says nothing.
     """
     try:
-        # One search is cheaper than a look at each name. The keys of requests' own store are these
-        # names in lower case; to iterate the headers themselves takes four times as long.
-        names = "\n".join(getattr(headers, "_store", headers)).lower()
+        every = "\n".join(names(headers)).lower()  # one search is cheaper than a look at each
     except TypeError:  # something stands in for headers
         return 0.0
     refused = by_retry_after and status in (429, 503)
-    if "limit" not in names and not (refused and "retry-after" in names):
+    if "limit" not in every and not (refused and "retry-after" in every):
         return 0.0
     if not isinstance(headers, Mapping):
         return 0.0
     stated = _Stated(headers)
     if refused:
-        pause = retry_after(headers, now)
+        pause = stated.retry_after(now)
         if pause is not None:
             return pause
     spent = [
@@ -70,8 +70,7 @@ def stated_pause(
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Return the seconds that ``Retry-After`` says, by the server's clock; None: malformed."""
-    stated = _Stated(headers)
-    return _seconds_until(stated["retry-after"], _server_clock(stated, now))
+    return _Stated(headers).retry_after(now)
 
 
 class _Stated:
@@ -90,6 +89,10 @@ class _Stated:
             return ""
         value: object = self._headers[self._names[name]]
         return value.strip() if isinstance(value, str) and len(value) <= _LONGEST_VALUE else ""
+
+    def retry_after(self, now: float) -> float | None:
+        """Return the seconds that ``Retry-After`` says; None: absent or malformed."""
+        return _seconds_until(self["retry-after"], _server_clock(self, now))
 
 
 _Quota = tuple[float | None, str]

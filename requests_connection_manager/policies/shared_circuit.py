@@ -90,46 +90,31 @@ class CircuitInRedis:
         write: bool = False,
     ) -> Seen:
         """Make a step; ``write``: only if Redis can be written to."""
-        try:
-            return self._step(name, generation, trial, lost, held, uncounted, error, write)
-        except StateUnavailable:
-            raise
-        except Exception as error:  # an answer that is none, say
-            unavailable, cause = self.scripts.unavailable(error)
-        raise unavailable from cause
 
-    def _step(
-        self,
-        name: str,
-        generation: int,
-        trial: str,
-        lost: str,
-        held: str,
-        uncounted: int,
-        error: str,
-        write: bool,
-    ) -> Seen:
-        answer = self.scripts.run(
-            self._script,
-            self._words,
-            name.encode(),
-            b"%d" % generation,
-            trial.encode(),
-            lost.encode(),
-            b"%d" % uncounted,
-            b"%r" % random.random(),
-            on_one_line(error)[:_LONGEST_TEXT].encode("utf-8", "replace"),
-            b"write" if write else b"",
-            b"" if self._clock is None else b"%r" % self._clock(),
-            held.encode(),
-        )
-        result, state, *numbers, forced, now, text = answer.split("\n", 10)
-        generation, failures, successes, trips = map(int, numbers[:4])
-        seconds, left = map(float, numbers[4:])
-        return Seen(
-            *(result, state, generation, failures, successes, trips, seconds, left),
-            *(forced, float(now), text),
-        )
+        def ask() -> Seen:
+            answer = self.scripts.run(
+                self._script,
+                self._words,
+                name.encode(),
+                b"%d" % generation,
+                trial.encode(),
+                lost.encode(),
+                b"%d" % uncounted,
+                b"%r" % random.random(),
+                on_one_line(error)[:_LONGEST_TEXT].encode("utf-8", "replace"),
+                b"write" if write else b"",
+                b"" if self._clock is None else b"%r" % self._clock(),
+                held.encode(),
+            )
+            result, state, *numbers, forced, now, text = answer.split("\n", 10)
+            known, failures, successes, trips = map(int, numbers[:4])
+            seconds, left = map(float, numbers[4:])
+            return Seen(
+                *(result, state, known, failures, successes, trips, seconds, left),
+                *(forced, float(now), text),
+            )
+
+        return self.scripts.ask(ask)
 
 
 class RedisCircuitStorage(MemoryStorage):
