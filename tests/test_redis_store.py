@@ -11,7 +11,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from importlib.resources import files
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -24,6 +23,7 @@ from requests_connection_manager.limits.algorithms import ALGORITHMS, Limit
 from requests_connection_manager.limits.redis import RedisStore
 from requests_connection_manager.limits.store import Booked, Paused, Wanted
 from tests.conftest import in_threads
+from tests.each_step import interrupt_each_step
 from tests.redis_server import RedisServer
 from tests.test_fork import Child, in_child
 
@@ -282,53 +282,20 @@ def test_an_option_that_there_is_none_is_said_at_once(option: str) -> None:
         RedisStore(f"redis://127.0.0.1:1/0?{option}")
 
 
-def is_within(frame: FrameType | None, *names: str) -> bool:
-    """Whether a function of one of these names runs it."""
-    while frame is not None and frame.f_code.co_name not in names:
-        frame = frame.f_back
-    return frame is not None
-
-
 @pytest.mark.usefixtures("uncollected")
 def test_interrupts_at_any_moment_leave_no_answer_to_the_next(store: RedisStore) -> None:
     """Here: after each of the steps of a booking, one by one."""
     store.pause("long", "server", 1000)
     store.book(ASKED._replace(scope="long"))  # what is remembered of it takes no steps any more
-    steps = 0
 
-    def stop_after(most: int) -> bool:
-        left = most
+    def look(step: int) -> None:
+        answer = store.book(ASKED._replace(scope=str(step)))
+        assert isinstance(answer, Booked)
+        assert len(store.scripts._idle) <= 1
 
-        def trace(frame: Any, *_: object) -> object:
-            nonlocal left
-            if is_within(frame, "__del__", "disconnect"):
-                return None  # Python tells of an interrupt there, and goes on
-            left -= 1
-            if left < 0:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-            return trace
-
-        before = sys.gettrace()  # that of the coverage, say
-        sys.settrace(trace)
-        try:
-            store.book(ASKED._replace(scope="long"))
-        except KeyboardInterrupt:
-            return True
-        finally:
-            sys.settrace(before)
-        return False
-
-    def stop_after_each(_: int) -> None:
-        nonlocal steps
-        while stop_after(steps):
-            steps += 1
-            answer = store.book(ASKED._replace(scope=str(steps)))
-            assert isinstance(answer, Booked)
-            assert len(store.scripts._idle) <= 1
-
-    in_threads(1, stop_after_each)  # Python may leave what it has handled in the thread
-    assert steps > 50
+    # Python tells of an interrupt in those, and goes on
+    spared = ("__del__", "disconnect")
+    assert interrupt_each_step(lambda: store.book(ASKED._replace(scope="long")), look, spared) > 50
 
 
 class Answering:

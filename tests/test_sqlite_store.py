@@ -6,7 +6,6 @@ import gc
 import math
 import os
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from requests_connection_manager.limits.algorithms import Limit
 from requests_connection_manager.limits.sqlite import SQLiteStore
 from requests_connection_manager.limits.store import Booked, Refused, Wanted
 from tests.conftest import FakeClock, in_threads
+from tests.each_step import interrupt_each_step
 from tests.test_fork import Child, in_child
 
 SLIDING = Limit("sliding_window", 4, 3600.0, 4)
@@ -252,38 +252,11 @@ def test_interrupts_at_any_moment_leave_it_working(store: SQLiteStore) -> None:
     """Here: after each of the first steps of a booking, one by one."""
     asked = ASKED._replace(limits=(Limit("gcra", 10**6, 1.0, 10**6),))
     store.book(asked)  # what is remembered of it takes no steps any more
-    steps = 0
 
-    def stop_after(most: int) -> bool:
-        left = most
+    def look(step: int) -> None:
+        assert isinstance(store.book(ASKED._replace(scope=str(step))), Booked)
 
-        def trace(*_: object) -> object:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-            return trace
-
-        before = sys.gettrace()  # that of the coverage, say
-        sys.settrace(trace)
-        try:
-            store.book(asked)
-        except KeyboardInterrupt:
-            return True
-        finally:
-            sys.settrace(before)
-        return False
-
-    def stop_after_each(_: int) -> None:
-        nonlocal steps
-        while stop_after(steps):
-            steps += 1
-            plain = store.book(ASKED._replace(scope=str(steps)))
-            assert isinstance(plain, Booked)
-
-    in_threads(1, stop_after_each)  # Python may leave what it has handled in the thread
-    assert steps > 50
+    assert interrupt_each_step(lambda: store.book(asked), look) > 50
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), TypeError("x"), UnicodeError("x")])
