@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
@@ -221,9 +223,9 @@ def test_a_wait_that_turns_out_too_long_ends_at_its_limit() -> None:
     assert not limit._line
 
 
-@pytest.mark.parametrize("longest", [0, -1])
-def test_who_may_not_wait_is_not_refused_what_is_there(longest: float) -> None:
-    """Others stand before it, who are just waking up; there is enough for all."""
+@contextmanager
+def one_oversleeping() -> Iterator[tuple[RateLimiter, threading.Thread, threading.Event]]:
+    """A limiter with room for five, whose only waiter sleeps on until it may wake."""
     may_wake = threading.Event()
     limit = RateLimiter("scope", 5, 0.05, sleep=lambda _seconds: may_wake.wait(20))
     for _ in range(5):
@@ -232,27 +234,26 @@ def test_who_may_not_wait_is_not_refused_what_is_there(longest: float) -> None:
     ahead.start()
     wait_until(lambda: len(limit._line) == 1)
     wait_until(lambda: limit._remaining() <= 0)
-    threading.Timer(0.001, may_wake.set).start()
-    permit = Permits(limit, None).take(longest, "")
-    assert permit is not None
-    assert permit.permits == 1
+    yield limit, ahead, may_wake
+    may_wake.set()
     ahead.join(10)
+
+
+@pytest.mark.parametrize("longest", [0, -1])
+def test_who_may_not_wait_is_not_refused_what_is_there(longest: float) -> None:
+    """Others stand before it, who are just waking up; there is enough for all."""
+    with one_oversleeping() as (limit, _, may_wake):
+        threading.Timer(0.001, may_wake.set).start()
+        permit = Permits(limit, None).take(longest, "")
+        assert permit is not None
+        assert permit.permits == 1
 
 
 def test_who_may_not_wait_does_not_wait_for_one_who_oversleeps() -> None:
-    overslept = threading.Event()
-    limit = RateLimiter("scope", 5, 0.05, sleep=lambda _seconds: overslept.wait(20))
-    for _ in range(5):
-        limit.acquire()
-    ahead = threading.Thread(target=limit.acquire)
-    ahead.start()
-    wait_until(lambda: len(limit._line) == 1)
-    wait_until(lambda: limit._remaining() <= 0)
-    with pytest.raises(RateLimitExceeded):
-        limit.acquire(longest=0)
-    assert ahead.is_alive()
-    overslept.set()
-    ahead.join(10)
+    with one_oversleeping() as (limit, ahead, _):
+        with pytest.raises(RateLimitExceeded):
+            limit.acquire(longest=0)
+        assert ahead.is_alive()
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])

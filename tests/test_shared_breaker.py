@@ -27,7 +27,7 @@ from requests_connection_manager import (
 )
 from requests_connection_manager.limits.absence import Absence
 from requests_connection_manager.limits.redis_scripts import Scripts
-from requests_connection_manager.policies.circuit_breaker import Breaker, BreakerNumbers
+from requests_connection_manager.policies.circuit_breaker import Admission, Breaker, BreakerNumbers
 from requests_connection_manager.policies.shared_breaker import SharedBreaker
 from requests_connection_manager.policies.shared_circuit import CircuitInRedis
 from tests.conftest import FakeClock, MakeManager, in_threads
@@ -55,6 +55,13 @@ class Bench:
         return SharedBreaker(
             "http://a.test", self.numbers, there, absence, self.clock, self.told.append
         )
+
+    def trial_of_two(self) -> tuple[SharedBreaker, SharedBreaker, Admission]:
+        """Return two breakers with a lease of 30 s, and the trial that the first has just got."""
+        one, other = self.breaker(lease=30), self.breaker(lease=30)
+        fail(one, 2)
+        self.clock.now += 10
+        return one, other, one.admit()
 
     def close(self) -> None:
         self._scripts.close()
@@ -118,10 +125,7 @@ def test_a_trial_that_is_withdrawn_or_lost_makes_place_for_the_next(bench: Bench
 
 
 def test_the_trial_of_a_process_that_died_is_over_with_its_lease(bench: Bench) -> None:
-    one, other = bench.breaker(lease=30), bench.breaker(lease=30)
-    fail(one, 2)
-    bench.clock.now += 10
-    trial = one.admit()
+    one, other, trial = bench.trial_of_two()
     bench.clock.now += 29.9
     refused(other)
     bench.clock.now += 0.2
@@ -132,10 +136,7 @@ def test_the_trial_of_a_process_that_died_is_over_with_its_lease(bench: Bench) -
 
 
 def test_a_trial_that_waits_keeps_its_place(bench: Bench) -> None:
-    one, other = bench.breaker(lease=30), bench.breaker(lease=30)
-    fail(one, 2)
-    bench.clock.now += 10
-    trial = one.admit()
+    one, other, trial = bench.trial_of_two()
     for _ in range(5):
         bench.clock.now += 20
         trial = one.renew(trial)

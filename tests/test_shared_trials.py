@@ -32,10 +32,7 @@ def bench(redis_server: RedisServer, clock: FakeClock) -> Iterator[Bench]:
 def test_a_trial_counts_though_another_process_has_its_place(
     bench: Bench, outcome: str, state: str
 ) -> None:
-    one, other = bench.breaker(lease=30), bench.breaker(lease=30)
-    fail(one, 2)
-    bench.clock.now += 10
-    trial = one.admit()
+    one, other, trial = bench.trial_of_two()
     bench.clock.now += 31
     later = other.admit()
     assert later.is_trial
@@ -52,10 +49,7 @@ def test_a_trial_that_was_overtaken_does_not_free_the_place_of_the_later_one(
     redis_server: RedisServer, clock: FakeClock
 ) -> None:
     bench = Bench(redis_server, clock, success_threshold=3)
-    one, other = bench.breaker(lease=30), bench.breaker(lease=30)
-    fail(one, 2)
-    clock.now += 10
-    first = one.admit()
+    one, other, first = bench.trial_of_two()
     clock.now += 31
     second = other.admit()
     one.succeeded(first)
@@ -67,10 +61,7 @@ def test_a_trial_that_was_overtaken_does_not_free_the_place_of_the_later_one(
 
 
 def test_a_process_gives_no_second_trial_while_its_own_is_under_way(bench: Bench) -> None:
-    one, other = bench.breaker(lease=30), bench.breaker(lease=30)
-    fail(one, 2)
-    bench.clock.now += 10
-    trial = one.admit()
+    one, other, trial = bench.trial_of_two()
     for _ in range(10):
         bench.clock.now += 20
         refused(one)  # which keeps its place over the fleet, too
@@ -85,10 +76,7 @@ def test_a_process_gives_no_second_trial_while_its_own_is_under_way(bench: Bench
 def test_a_trial_takes_its_place_again_where_it_was_overtaken_and_that_one_withdrew(
     bench: Bench,
 ) -> None:
-    one, other = bench.breaker(lease=30), bench.breaker(lease=30)
-    fail(one, 2)
-    bench.clock.now += 10
-    trial = one.admit()
+    one, other, trial = bench.trial_of_two()
     bench.clock.now += 31
     other.withdraw(other.admit())
     refused(one)
@@ -193,10 +181,7 @@ def test_a_trial_of_which_the_answer_did_not_come_makes_place_for_the_next(
 
 @pytest.mark.parametrize("is_known", [True, False])
 def test_a_trial_under_way_says_nothing_of_a_later_generation(bench: Bench, is_known: bool) -> None:
-    one, other = bench.breaker(lease=30), bench.breaker(lease=30)
-    fail(one, 2)
-    bench.clock.now += 10
-    trial = one.admit()
+    one, other, trial = bench.trial_of_two()
     other.circuit.open()
     bench.clock.now += 10
     if is_known:
